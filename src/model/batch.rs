@@ -1,0 +1,146 @@
+//! A batch of decoded events, and what its reader asks the decoder for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, SchemaRef};
+use arrow::error::ArrowError;
+use bytes::Bytes;
+
+use super::{AUDIT_SCHEMA, Column, ColumnSet, DeadLetter, EventContext, Position, SkipReason};
+
+/// What the readers of a batch need decoded: taken from the plans of the loaded detections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Need {
+    pub columns: ColumnSet,
+    /// The events whose bodies somebody reads; other bodies are skipped unread.
+    pub bodies: Bodies,
+}
+
+/// The (resource, verb) pairs whose bodies are read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bodies {
+    /// Bodies of every event.
+    pub all: bool,
+    /// By resource: its verbs, or `None` for every verb.
+    pub resources: BTreeMap<String, Option<BTreeSet<String>>>,
+    /// Verbs that are read for any resource.
+    pub verbs: BTreeSet<String>,
+}
+
+impl Need {
+    /// Every column of every event.
+    pub fn everything() -> Need {
+        Need { columns: ColumnSet::all(), bodies: Bodies { all: true, ..Bodies::default() } }
+    }
+}
+
+impl Bodies {
+    /// Adds a reader of the bodies of these resources and verbs, where `None` stands for any.
+    pub fn add(&mut self, resources: Option<&BTreeSet<String>>, verbs: Option<&BTreeSet<String>>) {
+        match (resources, verbs) {
+            (None, None) => self.all = true,
+            (None, Some(verbs)) => self.verbs.extend(verbs.iter().cloned()),
+            (Some(resources), _) => {
+                for resource in resources {
+                    let known = self.resources.entry(resource.clone()).or_insert_with(|| Some(BTreeSet::new()));
+                    match (known.as_mut(), verbs) {
+                        (Some(known), Some(verbs)) => known.extend(verbs.iter().cloned()),
+                        _ => *known = None,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where an event's text is: in the chunk that it came in, or in the batch's own bytes where it had to be unwrapped.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub text: Range<usize>,
+    pub unwrapped: bool,
+    pub position: Position,
+    pub context: EventContext,
+    /// Time that the transport gives the record, milliseconds since the epoch.
+    pub arrival_ms: Option<i64>,
+}
+
+/// What became of the records of a batch; every element of a record is counted once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BatchCounts {
+    pub records: u64,
+    pub bytes: u64,
+    /// Events by [`super::Cloud`], in the order of `Cloud::ALL`.
+    pub events: [u64; 5],
+    /// Skipped elements by [`SkipReason`], in the order of `SkipReason::ALL`.
+    pub skipped: [u64; SkipReason::ALL.len()],
+    /// Events that were cut or lost their bodies.
+    pub truncated: u64,
+}
+
+/// Decoded events: Arrow columns of what somebody reads, and where each row is from.
+///
+/// Columns whose registry entry says so are dictionaries here; [`EventBatch::plain`] gives them as SQL sees them.
+#[derive(Debug, Clone)]
+pub struct EventBatch {
+    /// The needed columns in table order.
+    pub columns: RecordBatch,
+    pub rows: Vec<Row>,
+    pub chunk: Bytes,
+    /// Texts that were unwrapped.
+    pub unwrapped: Bytes,
+    pub dead_letters: Vec<DeadLetter>,
+    pub counts: BatchCounts,
+}
+
+impl EventBatch {
+    /// The JSON text of a row's event. Shares the batch's bytes.
+    pub fn text(&self, row: usize) -> Bytes {
+        let Some(row) = self.rows.get(row) else { return Bytes::new() };
+        let bytes = if row.unwrapped { &self.unwrapped } else { &self.chunk };
+        bytes.slice(row.text.clone())
+    }
+
+    /// A column as it is laid out, if somebody asked for it.
+    pub fn column(&self, column: Column) -> Option<&ArrayRef> {
+        self.columns.column_by_name(column.name())
+    }
+
+    /// The whole batch in the plain types of [`AUDIT_SCHEMA`]; columns that were not decoded are null. For batches in
+    /// which every column was asked for.
+    pub fn plain(&self) -> Result<RecordBatch, ArrowError> {
+        let columns = AUDIT_SCHEMA.fields().iter().map(|field| match self.columns.column_by_name(field.name()) {
+            Some(array) => plain(array),
+            None => Ok(arrow::array::new_null_array(field.data_type(), self.rows.len())),
+        });
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_, _>>()?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(self.rows.len()));
+        RecordBatch::try_new_with_options(Arc::clone(&AUDIT_SCHEMA), columns, &options)
+    }
+}
+
+/// An array in the plain type that SQL sees.
+pub fn plain(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    match array.as_any_dictionary_opt() {
+        // `take` rather than `cast`: it also serves lists.
+        Some(dictionary) => take(dictionary.values(), &cast(dictionary.keys(), &DataType::Int32)?, None),
+        None => Ok(Arc::clone(array)),
+    }
+}
+
+/// Some rows of an array in the plain type that SQL sees.
+pub fn plain_rows(array: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, ArrowError> {
+    match array.as_any_dictionary_opt() {
+        Some(dictionary) => take(dictionary.values(), &take(dictionary.keys(), rows, None)?, None),
+        None => take(array, rows, None),
+    }
+}
+
+/// The schema of a set of columns in plain types, in table order.
+pub fn plain_schema(columns: ColumnSet) -> SchemaRef {
+    let indices: Vec<usize> = columns.iter().map(|column| column as usize).collect();
+    Arc::new(AUDIT_SCHEMA.project(&indices).expect("every column is in the table"))
+}

@@ -1,0 +1,180 @@
+//! Events to Arrow columns: only those that somebody reads, straight from the event's text.
+//!
+//! A [`BatchBuilder`] is an [`EventSink`]: format hands it the spans of an event, and it appends one value to each needed
+//! column. Spans that come again and again (a user, an outcome, a list of addresses) are looked up by their bytes and
+//! not read again. A body is read only where a loaded detection can match the event's resource and verb.
+
+mod body;
+mod builders;
+mod csr;
+mod header;
+mod identity;
+mod object;
+mod patch;
+mod pod;
+mod time;
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
+use bytes::Bytes;
+use ipnet::IpNet;
+
+pub use builders::dictionary_values;
+use builders::{Columns, NULL};
+use header::{Header, HeaderCaches};
+
+use crate::model::{
+    BatchCounts, Chunk, Cloud, Column, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position,
+    RawRecord, RejectReason, Row, SkipReason,
+};
+
+/// Builds one [`EventBatch`].
+#[derive(Debug)]
+pub struct BatchBuilder {
+    need: Arc<Need>,
+    trusted_proxies: Arc<[IpNet]>,
+    columns: Columns,
+    caches: HeaderCaches,
+    rows: Vec<Row>,
+    chunk: Bytes,
+    unwrapped: Vec<u8>,
+    lane: Arc<str>,
+    position: Position,
+    arrival_ms: Option<i64>,
+    dead_letters: Vec<DeadLetter>,
+    counts: BatchCounts,
+}
+
+impl BatchBuilder {
+    /// A builder for the records of `chunk`. `trusted_proxies` are the addresses that may stand behind the client's in
+    /// `sourceIPs`.
+    pub fn new(need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk) -> BatchBuilder {
+        BatchBuilder {
+            columns: Columns::new(need.columns),
+            need,
+            trusted_proxies,
+            caches: HeaderCaches::default(),
+            rows: Vec::with_capacity(chunk.records.len()),
+            chunk: chunk.bytes.clone(),
+            unwrapped: Vec::new(),
+            lane: Arc::from(""),
+            position: Position { lane: 0, offset: 0 },
+            arrival_ms: None,
+            dead_letters: Vec::new(),
+            counts: BatchCounts::default(),
+        }
+    }
+
+    /// Names the record that the following calls are about.
+    pub fn start_record(&mut self, record: &RawRecord, lane: &Arc<str>) {
+        if !Arc::ptr_eq(&self.lane, lane) {
+            self.lane = Arc::clone(lane);
+        }
+        self.position = record.position;
+        self.arrival_ms = record.time_ms;
+        self.counts.records += 1;
+        self.counts.bytes += record.range.len() as u64;
+    }
+
+    /// The finished batch.
+    pub fn finish(self) -> EventBatch {
+        let rows = self.rows.len();
+        let finished = self.columns.finish(rows);
+        let fields: Vec<Field> = finished
+            .iter()
+            .map(|(column, array)| Field::new(column.name(), arrow::array::Array::data_type(array).clone(), true))
+            .collect();
+        let arrays = finished.into_iter().map(|(_, array)| array).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &options)
+            .expect("every column was padded to the number of rows");
+        EventBatch {
+            columns,
+            rows: self.rows,
+            chunk: self.chunk,
+            unwrapped: Bytes::from(self.unwrapped),
+            dead_letters: self.dead_letters,
+            counts: self.counts,
+        }
+    }
+
+    /// Keeps the event's text: a range of the chunk where it lies there, else a copy.
+    fn keep(&mut self, text: &[u8]) -> (std::ops::Range<usize>, bool) {
+        let chunk = self.chunk.as_ptr_range();
+        let span = text.as_ptr_range();
+        if chunk.start <= span.start && span.end <= chunk.end {
+            let start = span.start as usize - chunk.start as usize;
+            return (start..start + text.len(), false);
+        }
+        let start = self.unwrapped.len();
+        self.unwrapped.extend_from_slice(text);
+        (start..self.unwrapped.len(), true)
+    }
+
+    fn wants_body(&self, resource: &str, verb: &str) -> bool {
+        let bodies = &self.need.bodies;
+        bodies.all
+            || bodies.verbs.contains(verb)
+            || bodies
+                .resources
+                .get(resource)
+                .is_some_and(|verbs| verbs.as_ref().is_none_or(|verbs| verbs.contains(verb)))
+    }
+}
+
+impl EventSink for BatchBuilder {
+    fn event(&mut self, fields: &EventFields<'_>, context: &EventContext) {
+        let (text, unwrapped) = self.keep(fields.text);
+        self.columns.row = self.rows.len();
+        let cloud = Cloud::ALL.iter().position(|cloud| *cloud == context.origin.cloud).unwrap_or(0);
+        self.counts.events[cloud] += 1;
+        let mut header = Header {
+            columns: &mut self.columns,
+            caches: &mut self.caches,
+            trusted_proxies: &self.trusted_proxies,
+            arrival_ms: self.arrival_ms,
+        };
+        let (request, truncated) = header.fill(fields, context);
+        self.counts.truncated += u64::from(truncated);
+        let (resource, verb) = (request.resource(), request.verb());
+        if (fields.request_object.is_some() || fields.response_object.is_some()) && self.wants_body(&resource, &verb) {
+            let api_group = request.api_group();
+            body::fill(
+                &mut self.columns,
+                fields,
+                &body::Request { verb: &verb, api_group: &api_group, resource: &resource },
+            );
+        }
+        let row =
+            Row { text, unwrapped, position: self.position, context: context.clone(), arrival_ms: self.arrival_ms };
+        self.rows.push(row);
+    }
+
+    fn skip(&mut self, reason: SkipReason) {
+        let index = SkipReason::ALL.iter().position(|known| *known == reason).unwrap_or(0);
+        self.counts.skipped[index] += 1;
+    }
+
+    fn reject(&mut self, reason: RejectReason, detail: String, index: u32, bytes: &[u8]) {
+        self.dead_letters.push(DeadLetter {
+            lane: Arc::clone(&self.lane),
+            offset: self.position.offset,
+            index,
+            reason: reason.as_str(),
+            detail,
+            bytes: Bytes::copy_from_slice(bytes),
+        });
+    }
+}
+
+/// Whether a column whose key this is has a value.
+fn is_set(key: i32) -> bool {
+    key != NULL
+}
+
+/// The columns that routing and identity need whatever the detections read.
+pub fn base_columns() -> [Column; 2] {
+    [Column::Resource, Column::Verb]
+}
