@@ -208,7 +208,7 @@ mod tests {
             ("TA0004/T1612", "not in tactic", "TA0005/T1612"),
             ("TA0004/T1661", "unknown technique", "T1611"),
             ("TA0001/T1078.009", "unknown technique", "T1078 Valid Accounts"),
-            ("TA004/T1611", "unknown tactic", "TA0004"),
+            ("TA0O04/T1611", "unknown tactic", "TA0004"),
             ("T1611", "no tactic/technique", "TA0004/T1611"),
         ];
         for (text, message, help) in cases {

@@ -153,12 +153,14 @@ codes! {
 /// The closest of some known words, where one is close enough to be what was meant.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let wanted = word.to_lowercase();
-    known
-        .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&wanted, &candidate.to_lowercase()), candidate))
-        .filter(|(score, _)| *score >= 0.82)
-        .max_by(|left, right| left.0.total_cmp(&right.0))
-        .map(|(_, candidate)| candidate)
+    let score = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        // Of two that are as many slips away, the one that begins alike.
+        let close = strsim::normalized_damerau_levenshtein(&wanted, &candidate);
+        (close >= 0.6).then(|| close + 0.01 * strsim::jaro_winkler(&wanted, &candidate))
+    };
+    let scored = known.into_iter().filter_map(|candidate| Some((score(candidate)?, candidate)));
+    scored.max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, candidate)| candidate)
 }
 
 /// `did you mean 'x'?` for a help line.

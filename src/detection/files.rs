@@ -116,7 +116,8 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err(format!("it has {length} bytes, at most {FILE_BYTES_MAX} are read"));
     }
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|error| format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
+    String::from_utf8(bytes)
+        .map_err(|error| format!("it is not UTF-8 from byte {} on", error.utf8_error().valid_up_to()))
 }
 
 fn shown(path: &Path) -> Arc<str> {

@@ -85,7 +85,8 @@ impl Linter<'_> {
         }
         if quiet < 2 {
             let message = format!("{quiet} test{} stay{} quiet", plural(quiet != 1), plural(quiet == 1));
-            let help = "add look-alikes that must not fire: a refused request, an update, another resource; at least two";
+            let help =
+                "add look-alikes that must not fire: a refused request, an update, another resource; at least two";
             self.report(Code::FewQuiet, span, message, help);
         }
         let mut names = HashSet::new();
@@ -121,7 +122,8 @@ impl Linter<'_> {
         }
         for (column, why) in NOT_EVERYWHERE {
             if let Some(place) = facts.negated.get(*column) {
-                let message = format!("a negation over '{column}' is null where the column is, and null is no match: {why}");
+                let message =
+                    format!("a negation over '{column}' is null where the column is, and null is no match: {why}");
                 let help = "write (…) IS NOT TRUE for the condition without its NOT, or test for null beside it";
                 self.report(Code::SilentNegation, self.at(sql, *place), message, help);
             }

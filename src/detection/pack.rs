@@ -498,9 +498,8 @@ impl Check<'_> {
                         let stray = |key: &Key| key.text == "set" || key.text == "as";
                         if let Some((key, _)) = node.entries().iter().find(|(key, _)| stray(key)) {
                             let message = format!("'{}' changes a sample, but none is named", key.text);
-                            found.push(
-                                self.document.report(Code::Sample, key.span, message).help("add 'sample: NAME'"),
-                            );
+                            found
+                                .push(self.document.report(Code::Sample, key.span, message).help("add 'sample: NAME'"));
                         }
                     }
                     EventSpec::Sample(_) => {}
@@ -524,9 +523,7 @@ fn read_exceptions<'a, I: Iterator<Item = &'a str>>(
         if !known().any(|id| id == entry.detection) {
             let message = format!("no detection '{}' is loaded", entry.detection);
             found.push(
-                document
-                    .report(Code::UnknownDetection, span, message)
-                    .maybe_help(suggest(&entry.detection, known())),
+                document.report(Code::UnknownDetection, span, message).maybe_help(suggest(&entry.detection, known())),
             );
         }
         let Ok(expires) = NaiveDate::parse_from_str(&entry.expires, "%Y-%m-%d") else {

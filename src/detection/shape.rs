@@ -137,7 +137,9 @@ impl<'a> Checker<'a> {
         for (key, value) in entries {
             if !seen.insert(key.text.as_str()) {
                 let message = format!("key '{}' is given twice", key.text);
-                self.report(Diagnostic::new(Code::DuplicateKey, self.file, key.span, message).help("remove one of them"));
+                self.report(
+                    Diagnostic::new(Code::DuplicateKey, self.file, key.span, message).help("remove one of them"),
+                );
                 continue;
             }
             match known.and_then(|known| known.get(&key.text)) {
@@ -162,8 +164,8 @@ impl<'a> Checker<'a> {
 
     fn unknown_key(&mut self, key: &Key, known: Option<&Map<String, Json>>) {
         let names: Vec<&str> = known.into_iter().flat_map(Map::keys).map(String::as_str).collect();
-        let help = suggest(&key.text, names.iter().copied())
-            .unwrap_or_else(|| format!("known keys are {}", names.join(", ")));
+        let help =
+            suggest(&key.text, names.iter().copied()).unwrap_or_else(|| format!("known keys are {}", names.join(", ")));
         let message = format!("unknown key '{}'", key.text);
         self.report(Diagnostic::new(Code::UnknownKey, self.file, key.span, message).help(help));
     }
@@ -174,7 +176,9 @@ impl<'a> Checker<'a> {
         for (key, value) in node.entries() {
             if !seen.insert(key.text.as_str()) {
                 let message = format!("key '{}' is given twice", key.text);
-                self.report(Diagnostic::new(Code::DuplicateKey, self.file, key.span, message).help("remove one of them"));
+                self.report(
+                    Diagnostic::new(Code::DuplicateKey, self.file, key.span, message).help("remove one of them"),
+                );
             }
             self.nested_duplicates(value);
         }

@@ -45,8 +45,8 @@ impl Summary {
                     loop {
                         match chars.next() {
                             Some((_, '}')) => break,
-                            Some((_, c)) => column.push(c),
-                            None => return Err(SummaryError { message: "'{' is never closed".to_owned(), offset }),
+                            Some((_, c)) if c != '{' => column.push(c),
+                            _ => return Err(SummaryError { message: "'{' is never closed".to_owned(), offset }),
                         }
                     }
                     if !plain.is_empty() {

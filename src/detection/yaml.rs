@@ -127,41 +127,33 @@ pub fn parse(file: &Arc<str>, text: &Arc<str>) -> Result<Node, Box<Diagnostic>> 
 
 /// Where `line` and `column` (from 1, of the text that a scalar stands for) are in the file.
 ///
-/// Exact for literal blocks (`|`) and for scalars on one line; anything else is answered by the scalar's first line.
+/// Exact for literal blocks (`|`) and for scalars on one line; anything else is answered by where the scalar begins.
 pub fn locate(source: &str, scalar: Span, line: u32, column: u32) -> Span {
-    let Some(first) = line_of(source, scalar.line) else { return scalar };
-    let start = scalar.column.saturating_sub(1) as usize;
-    let rest: String = first.chars().skip(start).collect();
-    match rest.chars().next() {
-        Some('|') => locate_in_block(source, scalar, &rest, line, column),
-        Some('"' | '\'') if line == 1 => Span::at(scalar.line, scalar.column + column),
-        Some('>') => scalar,
-        _ if line == 1 => {
-            let last = scalar.column + rest.chars().count().saturating_sub(1) as u32;
-            Span::at(scalar.line, (scalar.column + column - 1).min(last.max(scalar.column)))
-        }
-        _ => scalar,
+    let begin = Span::at(scalar.line, scalar.column);
+    let Some(first) = line_of(source, scalar.line) else { return begin };
+    let before = scalar.column.saturating_sub(1);
+    if let Some((header, style)) = block_header(source, first, scalar) {
+        return if style == '|' { Span::at(header + line, before + column) } else { begin };
     }
+    let mut rest = first.chars().skip(before as usize).peekable();
+    let quote = u32::from(matches!(rest.peek(), Some('"' | '\'')));
+    let last = before + (rest.count() as u32).max(1);
+    if line == 1 { Span::at(scalar.line, (before + quote + column).min(last)) } else { begin }
 }
 
-fn locate_in_block(source: &str, scalar: Span, header: &str, line: u32, column: u32) -> Span {
-    let indent = match header.chars().skip(1).find_map(|c| c.to_digit(10)) {
-        // The digit counts from the parent's indentation, which is that of the line with the header.
-        Some(digit) => line_of(source, scalar.line).map_or(0, leading_spaces) + digit,
-        None => (scalar.line + 1..)
-            .map_while(|number| line_of(source, number))
-            .find(|text| !text.trim().is_empty())
-            .map_or(0, leading_spaces),
-    };
-    Span::at(scalar.line + line, indent + column)
+/// The line and the style (`|` or `>`) of the header that the scalar stands under. The parser places a block scalar at
+/// its first line that is not blank, past the indentation.
+fn block_header(source: &str, first: &str, scalar: Span) -> Option<(u32, char)> {
+    let indent = first.chars().take(scalar.column.saturating_sub(1) as usize).all(|c| c == ' ');
+    let mut above = (1..scalar.line).rev().filter_map(|number| Some((number, line_of(source, number)?)));
+    let (number, header) = above.find(|(_, text)| !text.trim().is_empty())?;
+    let header = header.split(" #").next().unwrap_or(header).trim_end();
+    let style = header.trim_end_matches(|c: char| c.is_ascii_digit() || c == '+' || c == '-').chars().next_back()?;
+    (indent && matches!(style, '|' | '>')).then_some((number, style))
 }
 
 fn line_of(source: &str, number: u32) -> Option<&str> {
     source.lines().nth(number.checked_sub(1)? as usize)
-}
-
-fn leading_spaces(line: &str) -> u32 {
-    line.chars().take_while(|c| *c == ' ').count() as u32
 }
 
 fn span_of(location: serde_saphyr::Location) -> Span {
@@ -300,7 +292,10 @@ mod tests {
 
     #[test]
     fn words_that_other_parsers_take_for_booleans_stay_text() {
-        assert_eq!(tree("a: yes\nb: 0755\nc: 2026-01-02\n").to_json(), serde_json::json!({"a": "yes", "b": "0755", "c": "2026-01-02"}));
+        assert_eq!(
+            tree("a: yes\nb: 0755\nc: 2026-01-02\n").to_json(),
+            serde_json::json!({"a": "yes", "b": "0755", "c": "2026-01-02"})
+        );
     }
 
     #[test]
@@ -328,6 +323,15 @@ mod tests {
         let sql = root.follow(&[Step::Key("a"), Step::Key("sql")]);
         assert_eq!(locate(text, sql.span, 1, 8), Span::at(3, 12));
         assert_eq!(locate(text, sql.span, 3, 6), Span::at(5, 10));
+        for (text, place) in [
+            ("sql: |2- # why\n\n    SELECT x\n", Span::at(3, 10)),
+            ("- sql: >-\n    a\n    b\n", Span::at(2, 5)),
+            ("sql:\n  a\n  b\n", Span::at(2, 3)),
+        ] {
+            let root = tree(text);
+            let sql = root.get("sql").or_else(|| root.items().first()?.get("sql")).expect("sql");
+            assert_eq!(locate(text, sql.span, 2, 8), place, "{text}");
+        }
     }
 
     #[test]
