@@ -14,6 +14,7 @@ use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "Kubetide detection")]
 #[serde(deny_unknown_fields)]
 pub struct DetectionFile {
     /// Name for machines, the same as the file's: lower case words joined with hyphens.
@@ -262,6 +263,7 @@ impl JsonSchema for EventSpec {
 ///
 /// A list of the same name elsewhere adds to this one.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "Kubetide reference list")]
 #[serde(deny_unknown_fields)]
 pub struct ListFile {
     /// The name, the same as the file's.
@@ -288,6 +290,7 @@ pub struct ListEntry {
 
 /// Exceptions of a site: matches that are known and accepted.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[schemars(title = "Kubetide exceptions")]
 #[serde(transparent)]
 pub struct ExceptionsFile(pub Vec<ExceptionEntry>);
 

@@ -445,7 +445,7 @@ impl Check<'_> {
 
     fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, plan: &EventPlan, found: &mut Vec<Diagnostic>) {
         let mut check = |name: &str, span: Span| {
-            let known = || plan.computed.iter().map(|(name, _)| &**name);
+            let known = || plan.output.iter().map(String::as_str);
             if Column::by_name(name).is_some() || known().any(|column| column == name) {
                 return;
             }
