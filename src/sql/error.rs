@@ -116,6 +116,9 @@ fn from_schema(error: &SchemaError) -> Option<SqlError> {
     match error {
         SchemaError::FieldNotFound { field, .. } => {
             let name = field.name();
+            if let Some(refused) = refused(name) {
+                return Some(refused);
+            }
             let told = SqlError::new(format!("unknown column `{name}`"));
             Some(match closest(name, COLUMNS.iter().map(|info| info.name)) {
                 Some(found) => told.help(format!("did you mean `{found}`?")),
@@ -127,10 +130,13 @@ fn from_schema(error: &SchemaError) -> Option<SqlError> {
             Some(told.help("write the table's alias before it"))
         }
         SchemaError::DuplicateUnqualifiedField { name } | SchemaError::DuplicateQualifiedField { name, .. } => {
-            let told = SqlError::new(format!("two outputs are called `{name}`"));
-            Some(told.help("give one of them another name with AS"))
+            Some(two_outputs(name))
         }
     }
+}
+
+fn two_outputs(name: &str) -> SqlError {
+    SqlError::new(format!("two outputs are called `{name}`")).help("give one of them another name with AS")
 }
 
 fn from_diagnostic(diagnostic: &Diagnostic, functions: &[String]) -> SqlError {
@@ -169,9 +175,14 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["json_extract", "json_value", "get_json_object"], "use `json_get_str(column, 'key', …)` or `column->>'key'`"),
 ];
 
+fn refused(name: &str) -> Option<SqlError> {
+    let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
+    Some(SqlError::new(format!("function `{name}` is not available")).help(*why))
+}
+
 fn unknown_function(name: &str, functions: &[String]) -> SqlError {
-    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| refused.contains(&name)) {
-        return SqlError::new(format!("function `{name}` is not available")).help(*why);
+    if let Some(refused) = refused(name) {
+        return refused;
     }
     let told = SqlError::new(format!("unknown function `{name}`"));
     match closest(name, functions.iter().map(String::as_str)) {
@@ -194,6 +205,10 @@ fn from_text(text: &str) -> SqlError {
     if let Some(rest) = text.strip_prefix("Cannot create filter with non-boolean predicate ") {
         let rest = rest.replace(" returning ", " is of type ");
         return SqlError::new(format!("the condition must be true or false: {rest}")).at(place);
+    }
+    if let Some((_, rest)) = text.split_once("unique expression names but the expression \"") {
+        let name = rest.split('"').next().unwrap_or_default();
+        return two_outputs(name.rsplit('.').next().unwrap_or(name)).at(place);
     }
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();

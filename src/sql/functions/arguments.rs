@@ -60,6 +60,7 @@ impl Param {
             }
             Param::Rules => rules(given),
             Param::Structs => structs(given),
+            Param::OptionalValue if *given == DataType::Null => Some(DataType::Null),
             Param::OptionalValue => {
                 text(given).or_else(|| integer(given)).or((*given == DataType::Boolean).then_some(DataType::Boolean))
             }
