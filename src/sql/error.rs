@@ -147,6 +147,13 @@ fn from_diagnostic(diagnostic: &Diagnostic, functions: &[String]) -> SqlError {
     if let Some(table) = quoted(message, "table '") {
         return SqlError::new(format!("unknown table `{table}`")).help("an event detection reads the table `audit`");
     }
+    if message == "expressions have incompatible types" {
+        let types: Vec<String> =
+            diagnostic.notes.iter().filter_map(|note| note.message.strip_prefix("has type ")).map(plain).collect();
+        let told = SqlError::new(format!("these types do not go together: {}", types.join(" and ")));
+        let lists = types.iter().any(|kind| kind.starts_with("list of"));
+        return if lists { told.help("for a list use any_in(list, value) or any_like(list, pattern)") } else { told };
+    }
     let told = from_text(message);
     let helps = diagnostic.helps.iter().map(|help| &help.message);
     match helps.chain(diagnostic.notes.iter().map(|note| &note.message)).next() {
@@ -162,7 +169,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         "a detection must give the same answer whenever it runs: compare with `event_time` or `request_time`",
     ),
     (&["random", "rand", "uuid", "gen_random_uuid"], "a detection must give the same answer whenever it runs"),
-    (&["generate_series", "range", "repeat", "lpad", "rpad", "array_repeat", "array_resize"], "it could make a row of any size; it is not available"),
+    (
+        &["generate_series", "range", "repeat", "lpad", "rpad", "array_repeat", "array_resize"],
+        "it could make a row of any size; it is not available",
+    ),
     (
         &["read_csv", "read_json", "read_parquet", "read_text", "pg_sleep", "sleep", "load_extension"],
         "a detection sees the event only; keep lists in `detections/lists` and use `reference('name')`",
@@ -201,10 +211,18 @@ fn from_text(text: &str) -> SqlError {
     if text.contains("RecursionLimitExceeded") || text.contains("recursion limit exceeded") {
         return SqlError::new("the query is nested too deeply").help("use fewer parentheses and subqueries").at(place);
     }
-    let text = strip_prefixes(&text);
+    let text = plain(strip_prefixes(&text));
     if let Some(rest) = text.strip_prefix("Cannot create filter with non-boolean predicate ") {
         let rest = rest.replace(" returning ", " is of type ");
         return SqlError::new(format!("the condition must be true or false: {rest}")).at(place);
+    }
+    if let Some(name) = quoted(&text, "table function '") {
+        return SqlError::new(format!("table function `{name}` is not available"))
+            .help("an event detection reads the table `audit`");
+    }
+    if let Some((_, rest)) = text.split_once("regex parse error:") {
+        let why = rest.lines().filter_map(|line| line.trim().strip_prefix("error: ")).next().unwrap_or("not valid");
+        return SqlError::new(format!("the regular expression is wrong: {why}")).at(place);
     }
     if let Some((_, rest)) = text.split_once("unique expression names but the expression \"") {
         let name = rest.split('"').next().unwrap_or_default();
@@ -262,8 +280,27 @@ fn strip_prefixes(text: &str) -> &str {
     text.trim_end_matches("\")")
 }
 
+/// The text with types as authors know them, and columns without the only table that there is.
+fn plain(text: &str) -> String {
+    let mut text = text.replace("audit.", "").replace("Utf8View", "Utf8").replace("LargeUtf8", "Utf8");
+    for (arrow, sql) in [
+        ("Utf8", "text"),
+        ("Int64", "integer"),
+        ("Int32", "integer"),
+        ("Boolean", "boolean"),
+        ("Float64", "number"),
+        ("Timestamp(Microsecond, Some(\"UTC\"))", "timestamp"),
+        ("Timestamp(µs, \"UTC\")", "timestamp"),
+        ("List(text)", "list of text"),
+        ("List(integer)", "list of integer"),
+    ] {
+        text = text.replace(arrow, sql);
+    }
+    text
+}
+
 /// A sentence as a fragment: lower case at the start unless it is a name, no full stop.
-fn fragment(text: &str) -> String {
+pub(super) fn fragment(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     let mut characters = text.chars();
     match (characters.next(), characters.next()) {

@@ -72,7 +72,7 @@ impl GeneralPlan {
     }
 
     /// Whether the query gives a row though there is no event at all, so would match everything.
-    pub(super) fn matches_nothing(&self) -> Result<bool, SqlError> {
+    pub(super) fn matches_without_event(&self) -> Result<bool, SqlError> {
         Ok(self.matches(&RecordBatch::new_empty(Arc::clone(&AUDIT_SCHEMA)))?.is_some())
     }
 }
@@ -130,9 +130,8 @@ impl Scans {
         }
         let common: Vec<Expr> =
             first.iter().filter(|part| others.iter().all(|other| other.contains(part))).cloned().collect();
-        let rest = |parts: &Vec<Expr>| -> Vec<Expr> {
-            parts.iter().filter(|part| !common.contains(part)).cloned().collect()
-        };
+        let rest =
+            |parts: &Vec<Expr>| -> Vec<Expr> { parts.iter().filter(|part| !common.contains(part)).cloned().collect() };
         let alternatives: Vec<Vec<Expr>> = self.filters.iter().map(rest).collect();
         let mut found = common.clone();
         if !alternatives.iter().any(Vec::is_empty) {

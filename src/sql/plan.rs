@@ -20,6 +20,7 @@ use super::canonical::{canonical, conjuncts, depth, unqualified};
 use super::check;
 use super::error::{SqlError, from_datafusion};
 use super::filter::{Filter, filter_of};
+use super::functions::type_name;
 use super::general::{GeneralPlan, Scans, flattened};
 use super::lists::Lists;
 use super::locate;
@@ -124,7 +125,8 @@ impl Planner {
         on_large_stack(|| {
             let (expr, kind) = self.expression(sql)?;
             if !matches!(kind, DataType::Boolean | DataType::Null) {
-                return Err(SqlError::new(format!("the condition must be true or false, but it is of type {kind}")));
+                let kind = type_name(&kind);
+                return Err(SqlError::new(format!("the condition must be true or false, but it is {kind}")));
             }
             // A condition that is nothing but NULL has no type of its own.
             let expr = if kind == DataType::Null { lit(ScalarValue::Boolean(None)) } else { expr };
@@ -227,7 +229,7 @@ impl Planner {
         check_depth(&plan)?;
         let general = GeneralPlan::new(&self.state, &plan).map_err(tell)?;
         // Also what makes `candidates` right: an event that no scan keeps is as good as no event.
-        if general.matches_nothing()? {
+        if general.matches_without_event()? {
             return Err(SqlError::new("the query gives a row even without any event, so it would match every event")
                 .help("an aggregate without GROUP BY always gives a row: add GROUP BY or HAVING"));
         }
@@ -270,11 +272,7 @@ pub(super) fn audit_schema() -> datafusion::error::Result<Arc<DFSchema>> {
 }
 
 /// The expression with its types made to fit and its constant parts computed.
-pub(super) fn simplified(
-    state: &SessionState,
-    expr: Expr,
-    schema: &Arc<DFSchema>,
-) -> datafusion::error::Result<Expr> {
+pub(super) fn simplified(state: &SessionState, expr: Expr, schema: &Arc<DFSchema>) -> datafusion::error::Result<Expr> {
     let context = SimplifyContext::builder()
         .with_schema(Arc::clone(schema))
         .with_config_options(Arc::clone(state.config_options()))

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use datafusion::config::Dialect;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::functions::{core, datetime, regex, string, unicode};
 use datafusion::functions_nested as nested;
 use datafusion::logical_expr::ScalarUDF;
@@ -23,17 +23,17 @@ use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
-use super::error::{Place, SqlError};
+use super::error::{Place, SqlError, fragment};
+use super::functions;
 use super::lists::Lists;
 use super::table::{AUDIT, AuditTable};
-use super::functions;
 
 /// Stack of a planning thread: parser, planner and the drop of an expression recurse as deep as the text says.
 const STACK_BYTES: usize = 64 << 20;
 /// Longest SQL text. Large sets of values belong into lists.
 pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
-/// Most words and signs in a SQL text.
-pub(super) const TOKENS_MAX: usize = 8192;
+/// Most words and signs in a SQL text: the optimiser takes time in the square of the length of a chain of conditions.
+pub(super) const TOKENS_MAX: usize = 2048;
 /// Memory of one execution of a prepared plan.
 const MEMORY_BYTES: usize = 64 << 20;
 /// Optimiser rules that hide or move shared expressions.
@@ -200,7 +200,7 @@ pub(super) fn check_size(sql: &str) -> Result<(), SqlError> {
         return Err(SqlError::new(message).help("keep long lists of values in `detections/lists`"));
     }
     let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize_with_location().map_err(|error| {
-        SqlError::new(error.message).at(Place::new(error.location.line, error.location.column))
+        SqlError::new(fragment(&error.message)).at(Place::new(error.location.line, error.location.column))
     })?;
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
     if words == 0 {
@@ -223,7 +223,9 @@ pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError>
         let running = thread
             .spawn_scoped(scope, work)
             .map_err(|error| SqlError::new(format!("cannot start a thread for planning: {error}")))?;
-        running.join().unwrap_or_else(|_| Err(SqlError::new("the SQL planner failed on this query; write it another way")))
+        running
+            .join()
+            .unwrap_or_else(|_| Err(SqlError::new("the SQL planner failed on this query; write it another way")))
     })
 }
 

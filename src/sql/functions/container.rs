@@ -54,9 +54,9 @@ impl Kernel for AnyContainer {
             return Ok(Arc::new(BooleanArray::new_null(arguments.rows())));
         }
         let field = arguments.constant_text(1);
-        let column = array.as_list_opt::<i32>().and_then(|lists| {
-            Some((lists, lists.values().as_struct_opt()?.column_by_name(field?)?))
-        });
+        let column = array
+            .as_list_opt::<i32>()
+            .and_then(|lists| Some((lists, lists.values().as_struct_opt()?.column_by_name(field?)?)));
         let Some((lists, column)) = column else {
             return datafusion::common::internal_err!("containers are {}", array.data_type());
         };

@@ -68,5 +68,8 @@ fn every_function_is_documented_and_every_documented_function_exists() {
         assert!(info.signature.starts_with(info.name), "{}", info.signature);
     }
     let ours = super::super::functions::all(&super::Lists::default());
-    assert_eq!(ours.iter().map(|udf| udf.name()).collect::<Vec<_>>(), FUNCTIONS.iter().map(|i| i.name).collect::<Vec<_>>());
+    assert_eq!(
+        ours.iter().map(|udf| udf.name()).collect::<Vec<_>>(),
+        FUNCTIONS.iter().map(|i| i.name).collect::<Vec<_>>()
+    );
 }

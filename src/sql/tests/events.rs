@@ -1,7 +1,10 @@
 //! Which events a query matches, whatever it is planned to.
 
+use arrow::array::AsArray;
+
 use super::super::Shape;
-use super::{matches, nothing, planner, row};
+use super::{matches, nothing, planner, row, value_of};
+use crate::model::AUDIT_SCHEMA;
 
 /// The query over two events: one that should match and one that should not, in turn and again.
 fn tells_apart(sql: &str, yes: &[(&str, &str)], no: &[(&str, &str)]) {
@@ -14,7 +17,8 @@ fn tells_apart(sql: &str, yes: &[(&str, &str)], no: &[(&str, &str)]) {
     }
 }
 
-const POD: &[(&str, &str)] = &[("verb", "'create'"), ("resource", "'pods'"), ("name", "'a'"), ("images", "['evil/x', 'b']")];
+const POD: &[(&str, &str)] =
+    &[("verb", "'create'"), ("resource", "'pods'"), ("name", "'a'"), ("images", "['evil/x', 'b']")];
 const NODE: &[(&str, &str)] = &[("verb", "'get'"), ("resource", "'nodes'"), ("name", "'b'"), ("images", "['good/x']")];
 
 #[test]
@@ -110,4 +114,41 @@ fn predicates_hold_where_they_are_true() {
     let predicate = planner.plan_predicate("verb = 'create' AND privileged").expect("plans");
     assert_eq!(predicate.columns.iter().map(|column| column.name()).collect::<Vec<_>>(), ["verb", "privileged"]);
     assert_eq!(predicate.holds(&nothing()).expect("evaluates"), [false]);
+}
+
+#[test]
+fn patterns_may_come_from_columns_row_by_row() {
+    let planner = planner();
+    let rows = [
+        row(
+            &planner,
+            &[
+                ("images", "['evil/x', 'b']"),
+                ("name", "'evil/%'"),
+                ("source_ip", "'10.1.2.3'"),
+                ("account", "'10.0.0.0/8'"),
+            ],
+        ),
+        row(
+            &planner,
+            &[("images", "['good/x']"), ("name", "'evil/%'"), ("source_ip", "'11.1.2.3'"), ("account", "'10.0.0.0/8'")],
+        ),
+        row(&planner, &[("images", "['x']"), ("source_ip", "'10.1.2.3'"), ("account", "'nonsense'")]),
+        row(&planner, &[("name", "'evil/%'"), ("account", "'10.0.0.0/8'")]),
+    ];
+    let rows = arrow::compute::concat_batches(&AUDIT_SCHEMA, &rows).expect("one schema");
+    for (sql, expected) in [
+        ("any_like(images, name)", [Some(true), Some(false), None, None]),
+        ("any_like(images, name, 'x')", [Some(true), Some(false), Some(true), None]),
+        ("any_like(images, ARRAY[name, 'x'])", [Some(true), Some(false), Some(true), None]),
+        ("any_in(images, images)", [Some(true), Some(true), Some(true), None]),
+        ("like_any('evil/y', name)", [Some(true), Some(true), None, Some(true)]),
+        ("cidr_contains(account, source_ip)", [Some(true), Some(false), None, None]),
+        ("ip_in(source_ip, account)", [Some(true), Some(false), Some(false), None]),
+        ("any_path_within(images, 'evil')", [Some(true), Some(false), Some(false), None]),
+    ] {
+        let (expr, _) = planner.expression(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        let found = value_of(&planner, &expr, &rows).expect("evaluates");
+        assert_eq!(found.as_boolean().iter().collect::<Vec<_>>(), expected, "{sql}");
+    }
 }
