@@ -212,6 +212,10 @@ fn from_text(text: &str) -> SqlError {
         return SqlError::new("the query is nested too deeply").help("use fewer parentheses and subqueries").at(place);
     }
     let text = plain(strip_prefixes(&text));
+    if text.starts_with("Physical plan does not support logical expression") {
+        return SqlError::new("a subquery of this form is not supported")
+            .help("for the elements of a list: SELECT … FROM (SELECT *, unnest(list) AS item FROM audit) WHERE …");
+    }
     if let Some(rest) = text.strip_prefix("Cannot create filter with non-boolean predicate ") {
         let rest = rest.replace(" returning ", " is of type ");
         return SqlError::new(format!("the condition must be true or false: {rest}")).at(place);
@@ -232,7 +236,7 @@ fn from_text(text: &str) -> SqlError {
     let first = lines.next().unwrap_or_default();
     // The rest of the lines is candidate signatures and hints about settings that authors do not have.
     let message = match first.split_once(" No function matches the given name and argument types") {
-        Some((before, after)) if before.is_empty() => format!("no function matches{after}"),
+        Some(("", after)) => format!("no function matches{after}"),
         Some((before, _)) => before.to_owned(),
         None => first.to_owned(),
     };

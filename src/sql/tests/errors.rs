@@ -71,6 +71,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ("SELECT * FROM audit WHERE verb = 'a' AND verb = 'b'", "- the condition is never true"),
     ("SELECT count(*) FROM audit", "- the query gives a row even without any event"),
     ("SELECT lower(name) AS name FROM audit", "- the output `name` has the name of a column"),
+    (
+        "SELECT * FROM audit a WHERE EXISTS (SELECT 1 FROM (SELECT unnest(a.images) AS c) WHERE c = 'x')",
+        "- a subquery of this form is not supported | for the elements of a list",
+    ),
     ("SELECT name, name FROM audit", "- two outputs are called `name`"),
     ("SELECT a.name FROM audit a, audit b WHERE name = 'x'", "1:43 column `name` is in more than one table"),
     ("SELECT name, count(*) FROM audit", "1:8 'name' must appear in GROUP BY clause"),
