@@ -99,7 +99,8 @@ fn flatten(expr: Expr, op: Operator, parts: &mut Vec<Expr>) {
 /// `a = 1 OR b OR a IN (2, 3)` as `a IN (1, 2, 3) OR b`.
 fn merge_alternatives(parts: Vec<Expr>) -> Vec<Expr> {
     let mut merged: Vec<Expr> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new(); // by table and name
+    // By table and name, as a condition over a join has columns of both sides.
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
     for part in parts {
         let (column, values) = match alternatives(part) {
             Ok(found) => found,

@@ -4,6 +4,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
+use super::canonical::has_subquery;
 use super::error::SqlError;
 use super::table::AUDIT;
 
@@ -40,6 +41,25 @@ pub(super) fn allowed(plan: &LogicalPlan) -> Result<(), SqlError> {
         0 => Err(SqlError::new("the query does not read the table `audit`").help("write SELECT * FROM audit WHERE …")),
         1..=SCANS_MAX => Ok(()),
         _ => Err(SqlError::new(format!("the query reads `audit` {scans} times; at most {SCANS_MAX} are allowed"))),
+    }
+}
+
+/// Refuses an expression that is more than a condition over one event.
+///
+/// # Errors
+/// Says what is refused and why.
+pub(super) fn allowed_expr(expr: &Expr) -> Result<(), SqlError> {
+    if has_subquery(expr) {
+        return Err(SqlError::new("a condition cannot hold a subquery"));
+    }
+    let mut refusal = None;
+    let walked = expr.apply(|expr| {
+        refusal = refusal.take().or_else(|| expr_refusal(expr));
+        Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match refusal {
+        Some(refusal) => Err(refusal),
+        None => walked.map(|_| ()).map_err(|error| SqlError::new(error.strip_backtrace())),
     }
 }
 

@@ -116,6 +116,9 @@ fn from_schema(error: &SchemaError) -> Option<SqlError> {
     match error {
         SchemaError::FieldNotFound { field, .. } => {
             let name = field.name();
+            if let Some(refused) = refused(name) {
+                return Some(refused);
+            }
             let told = SqlError::new(format!("unknown column `{name}`"));
             Some(match closest(name, COLUMNS.iter().map(|info| info.name)) {
                 Some(found) => told.help(format!("did you mean `{found}`?")),
@@ -127,10 +130,13 @@ fn from_schema(error: &SchemaError) -> Option<SqlError> {
             Some(told.help("write the table's alias before it"))
         }
         SchemaError::DuplicateUnqualifiedField { name } | SchemaError::DuplicateQualifiedField { name, .. } => {
-            let told = SqlError::new(format!("two outputs are called `{name}`"));
-            Some(told.help("give one of them another name with AS"))
+            Some(two_outputs(name))
         }
     }
+}
+
+fn two_outputs(name: &str) -> SqlError {
+    SqlError::new(format!("two outputs are called `{name}`")).help("give one of them another name with AS")
 }
 
 fn from_diagnostic(diagnostic: &Diagnostic, functions: &[String]) -> SqlError {
@@ -140,6 +146,13 @@ fn from_diagnostic(diagnostic: &Diagnostic, functions: &[String]) -> SqlError {
     }
     if let Some(table) = quoted(message, "table '") {
         return SqlError::new(format!("unknown table `{table}`")).help("an event detection reads the table `audit`");
+    }
+    if message == "expressions have incompatible types" {
+        let types: Vec<String> =
+            diagnostic.notes.iter().filter_map(|note| note.message.strip_prefix("has type ")).map(plain).collect();
+        let told = SqlError::new(format!("these types do not go together: {}", types.join(" and ")));
+        let lists = types.iter().any(|kind| kind.starts_with("list of"));
+        return if lists { told.help("for a list use any_in(list, value) or any_like(list, pattern)") } else { told };
     }
     let told = from_text(message);
     let helps = diagnostic.helps.iter().map(|help| &help.message);
@@ -172,9 +185,14 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["json_extract", "json_value", "get_json_object"], "use `json_get_str(column, 'key', …)` or `column->>'key'`"),
 ];
 
+fn refused(name: &str) -> Option<SqlError> {
+    let (_, why) = REFUSED.iter().find(|(names, _)| names.contains(&name))?;
+    Some(SqlError::new(format!("function `{name}` is not available")).help(*why))
+}
+
 fn unknown_function(name: &str, functions: &[String]) -> SqlError {
-    if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| refused.contains(&name)) {
-        return SqlError::new(format!("function `{name}` is not available")).help(*why);
+    if let Some(refused) = refused(name) {
+        return refused;
     }
     let told = SqlError::new(format!("unknown function `{name}`"));
     match closest(name, functions.iter().map(String::as_str)) {
@@ -193,16 +211,32 @@ fn from_text(text: &str) -> SqlError {
     if text.contains("RecursionLimitExceeded") || text.contains("recursion limit exceeded") {
         return SqlError::new("the query is nested too deeply").help("use fewer parentheses and subqueries").at(place);
     }
-    let text = strip_prefixes(&text);
+    let text = plain(strip_prefixes(&text));
+    if text.starts_with("Physical plan does not support logical expression") {
+        return SqlError::new("a subquery of this form is not supported")
+            .help("for the elements of a list: SELECT … FROM (SELECT *, unnest(list) AS item FROM audit) WHERE …");
+    }
     if let Some(rest) = text.strip_prefix("Cannot create filter with non-boolean predicate ") {
         let rest = rest.replace(" returning ", " is of type ");
         return SqlError::new(format!("the condition must be true or false: {rest}")).at(place);
+    }
+    if let Some(name) = quoted(&text, "table function '") {
+        return SqlError::new(format!("table function `{name}` is not available"))
+            .help("an event detection reads the table `audit`");
+    }
+    if let Some((_, rest)) = text.split_once("regex parse error:") {
+        let why = rest.lines().filter_map(|line| line.trim().strip_prefix("error: ")).next().unwrap_or("not valid");
+        return SqlError::new(format!("the regular expression is wrong: {why}")).at(place);
+    }
+    if let Some((_, rest)) = text.split_once("unique expression names but the expression \"") {
+        let name = rest.split('"').next().unwrap_or_default();
+        return two_outputs(name.rsplit('.').next().unwrap_or(name)).at(place);
     }
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
     // The rest of the lines is candidate signatures and hints about settings that authors do not have.
     let message = match first.split_once(" No function matches the given name and argument types") {
-        Some((before, after)) if before.is_empty() => format!("no function matches{after}"),
+        Some(("", after)) => format!("no function matches{after}"),
         Some((before, _)) => before.to_owned(),
         None => first.to_owned(),
     };
@@ -250,8 +284,27 @@ fn strip_prefixes(text: &str) -> &str {
     text.trim_end_matches("\")")
 }
 
+/// The text with types as authors know them, and columns without the only table that there is.
+fn plain(text: &str) -> String {
+    let mut text = text.replace("audit.", "").replace("Utf8View", "Utf8").replace("LargeUtf8", "Utf8");
+    for (arrow, sql) in [
+        ("Utf8", "text"),
+        ("Int64", "integer"),
+        ("Int32", "integer"),
+        ("Boolean", "boolean"),
+        ("Float64", "number"),
+        ("Timestamp(Microsecond, Some(\"UTC\"))", "timestamp"),
+        ("Timestamp(µs, \"UTC\")", "timestamp"),
+        ("List(text)", "list of text"),
+        ("List(integer)", "list of integer"),
+    ] {
+        text = text.replace(arrow, sql);
+    }
+    text
+}
+
 /// A sentence as a fragment: lower case at the start unless it is a name, no full stop.
-fn fragment(text: &str) -> String {
+pub(super) fn fragment(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');
     let mut characters = text.chars();
     match (characters.next(), characters.next()) {

@@ -72,7 +72,7 @@ impl GeneralPlan {
     }
 
     /// Whether the query gives a row though there is no event at all, so would match everything.
-    pub(super) fn matches_nothing(&self) -> Result<bool, SqlError> {
+    pub(super) fn matches_without_event(&self) -> Result<bool, SqlError> {
         Ok(self.matches(&RecordBatch::new_empty(Arc::clone(&AUDIT_SCHEMA)))?.is_some())
     }
 }
@@ -123,10 +123,10 @@ impl Scans {
     /// Conjuncts that hold for every event that some scan keeps; `None` where a scan keeps all.
     ///
     /// What all scans ask for stays a conjunct of its own, the rest becomes one alternative.
-    pub(super) fn candidates(&self) -> Option<Vec<Expr>> {
-        let (first, others) = self.filters.split_first()?;
+    pub(super) fn candidates(&self) -> Result<Option<Vec<Expr>>> {
+        let Some((first, others)) = self.filters.split_first() else { return Ok(None) };
         if self.filters.iter().any(Vec::is_empty) {
-            return None;
+            return Ok(None);
         }
         let common: Vec<Expr> =
             first.iter().filter(|part| others.iter().all(|other| other.contains(part))).cloned().collect();
@@ -136,8 +136,8 @@ impl Scans {
         let mut found = common.clone();
         if !alternatives.iter().any(Vec::is_empty) {
             let alternatives = alternatives.into_iter().map(|parts| balanced(parts, Operator::And)).collect();
-            found.push(balanced(alternatives, Operator::Or));
+            found.push(canonical(balanced(alternatives, Operator::Or))?);
         }
-        Some(found)
+        Ok(Some(found))
     }
 }

@@ -6,13 +6,11 @@ use std::sync::Arc;
 use datafusion::common::DFSchema;
 use datafusion::error::Result;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::logical_expr::ExprSchemable;
 use datafusion::sql::sqlparser::ast::{Expr as Ast, ExprWithAlias, Query, SetExpr, Spanned, Visit, Visitor};
 
 use super::error::{Place, SqlError, from_datafusion};
-use super::table::AUDIT;
-use crate::model::AUDIT_SCHEMA;
+use super::plan::{audit_schema, simplified};
 
 /// Expressions tried at most: each is planned by itself.
 const TRIES_MAX: usize = 2000;
@@ -24,8 +22,8 @@ pub(super) fn culprit(
     error: &SqlError,
     functions: &[String],
 ) -> Option<Place> {
-    let schema = DFSchema::try_from_qualified_schema(AUDIT, &AUDIT_SCHEMA).ok()?;
-    let mut search = Search { state, schema: Arc::new(schema), error, functions, tries: TRIES_MAX };
+    let schema = audit_schema().ok()?;
+    let mut search = Search { state, schema, error, functions, tries: TRIES_MAX };
     match parsed.visit(&mut search) {
         ControlFlow::Break(place) => place,
         ControlFlow::Continue(()) => None,
@@ -44,12 +42,8 @@ impl Search<'_> {
     fn plan(&self, expr: &Ast) -> Result<()> {
         let parsed = ExprWithAlias { expr: expr.clone(), alias: None };
         let expr = self.state.create_logical_expr_from_sql_expr(parsed, &self.schema)?;
-        let context = SimplifyContext::builder()
-            .with_schema(Arc::clone(&self.schema))
-            .with_config_options(Arc::clone(self.state.config_options()))
-            .build();
-        let simplifier = ExprSimplifier::new(context);
-        simplifier.simplify(simplifier.coerce(expr, &self.schema)?)?;
+        expr.get_type(&self.schema)?;
+        simplified(self.state, expr, &self.schema)?;
         Ok(())
     }
 }
@@ -85,6 +79,13 @@ impl Visitor for Search<'_> {
 fn start(expr: &Ast) -> Option<Place> {
     let start = expr.span().start;
     Place::new(start.line, start.column)
+}
+
+/// The place after the last character, where something is missing.
+pub(super) fn end(sql: &str) -> Option<Place> {
+    let text = sql.trim_end();
+    let last = text.lines().last().unwrap_or_default();
+    Place::new(text.lines().count() as u64, last.chars().count() as u64 + 1)
 }
 
 /// An unknown column in double quotes was probably meant as text.

@@ -25,3 +25,6 @@ pub use functions::{FUNCTIONS, FunctionInfo};
 pub use general::GeneralPlan;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+
+#[cfg(test)]
+mod tests;

@@ -3,21 +3,24 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray};
-use arrow::datatypes::Schema;
+use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::DFSchema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, lit};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Statement as Ast, Visit};
+use datafusion::sql::sqlparser::ast::{ExprWithAlias, Statement as Ast, Visit};
 
-use super::canonical::{conjuncts, depth, has_subquery};
+use super::canonical::{canonical, conjuncts, depth, unqualified};
 use super::check;
 use super::error::{SqlError, from_datafusion};
 use super::filter::{Filter, filter_of};
+use super::functions::type_name;
 use super::general::{GeneralPlan, Scans, flattened};
 use super::lists::Lists;
 use super::locate;
@@ -120,25 +123,31 @@ impl Planner {
     pub fn plan_predicate(&self, sql: &str) -> Result<Predicate, SqlError> {
         check_size(sql)?;
         on_large_stack(|| {
-            let dialect = self.state.config_options().sql_parser.dialect;
-            let parsed = self.state.sql_to_expr(sql, &dialect).map_err(|error| self.tell(&error, sql))?;
-            let explain = |error: DataFusionError| self.explain(&error, &parsed, sql);
-            let source = LogicalPlanBuilder::scan(AUDIT, self.table().map_err(explain)?, None).map_err(explain)?;
-            let expr = self.state.create_logical_expr(sql, source.schema()).map_err(explain)?;
-            if has_subquery(&expr) {
-                return Err(SqlError::new("a condition cannot hold a subquery"));
+            let (expr, kind) = self.expression(sql)?;
+            if !matches!(kind, DataType::Boolean | DataType::Null) {
+                let kind = type_name(&kind);
+                return Err(SqlError::new(format!("the condition must be true or false, but it is {kind}")));
             }
-            let plan = source.filter(expr).and_then(LogicalPlanBuilder::build).map_err(explain)?;
-            check::allowed(&plan)?;
-            let plan = self.state.optimize(&plan).map_err(explain)?;
-            let expr = match filter_of(&plan)? {
-                Some(Filter { predicate, .. }) => predicate.unwrap_or_else(|| lit(true)),
-                // Never true: nothing is left to filter.
-                None => lit(false),
-            };
-            let columns = self.conjunct(expr.clone())?.columns;
-            Ok(Predicate { expr: self.physical(&expr, &AUDIT_SCHEMA)?, columns })
+            // A condition that is nothing but NULL has no type of its own.
+            let expr = if kind == DataType::Null { lit(ScalarValue::Boolean(None)) } else { expr };
+            let conjunct = self.conjunct(expr)?;
+            Ok(Predicate { expr: self.physical(&conjunct.expr, &AUDIT_SCHEMA)?, columns: conjunct.columns })
         })
+    }
+
+    /// An expression over the columns of `audit`, simplified, and its type.
+    pub(super) fn expression(&self, sql: &str) -> Result<(Expr, DataType), SqlError> {
+        let dialect = self.state.config_options().sql_parser.dialect;
+        let parsed = self.state.sql_to_expr(sql, &dialect).map_err(|error| self.tell(&error, sql))?;
+        let explain = |error: DataFusionError| self.explain(&error, &parsed, sql);
+        let schema = audit_schema().map_err(explain)?;
+        let with_alias = ExprWithAlias { expr: parsed.clone(), alias: None };
+        let expr = self.state.create_logical_expr_from_sql_expr(with_alias, &schema).map_err(explain)?;
+        check::allowed_expr(&expr)?;
+        let expr = simplified(&self.state, expr, &schema).map_err(explain)?;
+        let kind = expr.get_type(&schema).map_err(explain)?;
+        let expr = canonical(expr).and_then(unqualified).map_err(explain)?;
+        Ok((expr, kind))
     }
 
     /// Turns an expression (of a [`Conjunct`]) into one that can be evaluated over batches of the given schema.
@@ -174,10 +183,6 @@ impl Planner {
             Statement::Statement(statement) if matches!(*statement, Ast::Query(_)) => Ok(statement),
             _ => Err(SqlError::new("only a SELECT is allowed").help(help)),
         }
-    }
-
-    fn table(&self) -> datafusion::error::Result<Arc<dyn datafusion::logical_expr::TableSource>> {
-        Ok(datafusion::datasource::provider_as_source(Arc::new(super::table::AuditTable)))
     }
 
     fn event(&self, plan: LogicalPlan) -> Result<EventPlan, SqlError> {
@@ -224,11 +229,11 @@ impl Planner {
         check_depth(&plan)?;
         let general = GeneralPlan::new(&self.state, &plan).map_err(tell)?;
         // Also what makes `candidates` right: an event that no scan keeps is as good as no event.
-        if general.matches_nothing()? {
+        if general.matches_without_event()? {
             return Err(SqlError::new("the query gives a row even without any event, so it would match every event")
                 .help("an aggregate without GROUP BY always gives a row: add GROUP BY or HAVING"));
         }
-        let candidates = scans.candidates();
+        let candidates = scans.candidates().map_err(tell)?;
         let candidates = candidates.map(|parts| parts.into_iter().map(|part| self.conjunct(part)).collect());
         let shape = Shape::General { plan: Arc::new(general), candidates: candidates.transpose()? };
         Ok(EventPlan { columns: scans.columns, output, computed: Vec::new(), shape })
@@ -246,7 +251,8 @@ impl Planner {
 
     /// An error of the parser, which knows its place.
     fn tell(&self, error: &DataFusionError, sql: &str) -> SqlError {
-        locate::quoted_text(from_datafusion(error, &self.function_names()), sql)
+        let told = locate::quoted_text(from_datafusion(error, &self.function_names()), sql);
+        if told.line.is_none() && told.message.ends_with("found: EOF") { told.at(locate::end(sql)) } else { told }
     }
 
     /// An error of planning; where it does not say its place, the innermost expression that fails alike is it.
@@ -258,6 +264,21 @@ impl Planner {
         let place = locate::culprit(&self.state, parsed, &told, &self.function_names());
         told.at(place)
     }
+}
+
+/// The table's schema with its name, as a query sees it.
+pub(super) fn audit_schema() -> datafusion::error::Result<Arc<DFSchema>> {
+    Ok(Arc::new(DFSchema::try_from_qualified_schema(AUDIT, &AUDIT_SCHEMA)?))
+}
+
+/// The expression with its types made to fit and its constant parts computed.
+pub(super) fn simplified(state: &SessionState, expr: Expr, schema: &Arc<DFSchema>) -> datafusion::error::Result<Expr> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(schema))
+        .with_config_options(Arc::clone(state.config_options()))
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    simplifier.simplify(simplifier.coerce(expr, schema)?)
 }
 
 fn never_true() -> SqlError {

@@ -60,6 +60,7 @@ impl Param {
             }
             Param::Rules => rules(given),
             Param::Structs => structs(given),
+            Param::OptionalValue if *given == DataType::Null => Some(DataType::Null),
             Param::OptionalValue => {
                 text(given).or_else(|| integer(given)).or((*given == DataType::Boolean).then_some(DataType::Boolean))
             }
@@ -82,7 +83,7 @@ pub(super) fn coerce(params: &[Param], given: &[DataType]) -> Result<Vec<DataTyp
     for (index, given_type) in given.iter().enumerate() {
         let param = params.get(index).copied().or(last.filter(|param| param.repeats()));
         let Some(param) = param else {
-            return Err(format!("takes {} arguments, got {}", params.len(), given.len()));
+            return Err(format!("got {} arguments, takes {}", given.len(), params.len()));
         };
         match param.coerce(given_type) {
             Some(to) => coerced.push(to),
@@ -96,7 +97,7 @@ pub(super) fn coerce(params: &[Param], given: &[DataType]) -> Result<Vec<DataTyp
 }
 
 /// What an author calls a type.
-pub(super) fn type_name(kind: &DataType) -> String {
+pub(in crate::sql) fn type_name(kind: &DataType) -> String {
     match kind {
         kind if text(kind).is_some() && *kind != DataType::Null => "text".into(),
         kind if kind.is_integer() => "an integer".into(),
@@ -275,7 +276,7 @@ impl Texts {
 /// The texts of one row's list, without its NULLs; `None` where the list is NULL.
 pub(super) fn list_texts(lists: &ListArray, row: usize) -> Option<impl Iterator<Item = &str>> {
     let (texts, range) = list_range(lists, row)?;
-    Some(range.filter_map(move |index| texts.is_valid(index).then(|| texts.value(index))))
+    Some(range.filter(|index| texts.is_valid(*index)).map(|index| texts.value(index)))
 }
 
 fn list_range(lists: &ListArray, row: usize) -> Option<(&StringArray, std::ops::Range<usize>)> {

@@ -34,7 +34,7 @@ impl Kernel for AnyContainer {
             return Err(format!("a container has no field '{name}'{HELP}{hint}"));
         };
         let fits = match (field.data_type(), types.get(2).copied()) {
-            (DataType::Boolean, None | Some(DataType::Boolean)) => true,
+            (DataType::Boolean, None | Some(DataType::Boolean)) | (_, Some(DataType::Null)) => true,
             (DataType::Utf8, Some(DataType::Utf8)) => true,
             (kind, Some(DataType::Int64)) if kind.is_integer() => true,
             (DataType::List(item), Some(DataType::Utf8)) => *item.data_type() == DataType::Utf8,
@@ -50,6 +50,9 @@ impl Kernel for AnyContainer {
 
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let array = arguments.array(0)?;
+        if arguments.has(2) && *arguments.array(2)?.data_type() == DataType::Null {
+            return Ok(Arc::new(BooleanArray::new_null(arguments.rows())));
+        }
         let field = arguments.constant_text(1);
         let column = array
             .as_list_opt::<i32>()

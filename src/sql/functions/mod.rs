@@ -29,6 +29,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::error::own_error;
 use super::lists::Lists;
+pub(super) use arguments::type_name;
 use arguments::{Arguments, Param, coerce};
 use matcher::{Covers, ILike, Like, Networks, Within};
 use text::{AnyElement, Membership, Test, TheText};

@@ -187,7 +187,7 @@ impl<S: Subject> Kernel for Membership<S> {
 }
 
 fn decide_integers(lists: &ArrayRef, values: &[ArrayRef], row: usize, all: bool) -> Option<bool> {
-    let mut list = integers(lists, row)?;
+    let mut list = integers(lists, row)?.into_iter();
     let mut wanted = HashSet::new();
     let mut unknown = false;
     for value in values {
@@ -201,15 +201,13 @@ fn decide_integers(lists: &ArrayRef, values: &[ArrayRef], row: usize, all: bool)
 }
 
 /// The integers of a row, whether it holds one or a list; `None` where it is NULL.
-fn integers(array: &ArrayRef, row: usize) -> Option<Box<dyn Iterator<Item = i64>>> {
+fn integers(array: &ArrayRef, row: usize) -> Option<Vec<i64>> {
     if array.is_null(row) {
         return None;
     }
     if let Some(lists) = array.as_list_opt::<i32>() {
-        let items = lists.value(row).as_primitive_opt::<Int64Type>()?.clone();
-        return Some(Box::new(
-            (0..items.len()).filter_map(move |index| items.is_valid(index).then(|| items.value(index))),
-        ));
+        let items = lists.value(row);
+        return Some(items.as_primitive_opt::<Int64Type>()?.iter().flatten().collect());
     }
-    Some(Box::new(std::iter::once(array.as_primitive_opt::<Int64Type>()?.value(row))))
+    Some(vec![array.as_primitive_opt::<Int64Type>()?.value(row)])
 }
