@@ -2,3 +2,4 @@
 //! their order.
 
 pub mod source;
+pub mod alert;
