@@ -8,8 +8,16 @@
 //! The `mod` lines below are in reading order, from the doors down to the ground; each part may use what stands
 //! below it, never what stands above (`ARCHITECTURE.md`).
 
+pub mod cli;
+
 pub mod stage;
+
+pub mod detection;
+
+pub mod sql;
 
 pub mod model;
 
 pub mod json;
+
+pub mod clock;

@@ -1,0 +1,5 @@
+//! The command line: one file a command.
+
+pub mod diagnostics;
+pub mod lint;
+pub mod schema;

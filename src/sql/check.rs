@@ -1,0 +1,88 @@
+//! What an event detection may not do, found by walking its logical plan.
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
+
+use super::error::SqlError;
+use super::table::AUDIT;
+
+/// Most uses of the table in one query: each multiplies the work with the others.
+const SCANS_MAX: usize = 8;
+
+/// Refuses a plan that does anything but compute rows from `audit`.
+///
+/// # Errors
+/// Says what is refused and why.
+pub(super) fn allowed(plan: &LogicalPlan) -> Result<(), SqlError> {
+    let mut scans = 0;
+    let mut refusal = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(_) = node {
+            scans += 1;
+        }
+        refusal = node_refusal(node);
+        if refusal.is_none() {
+            node.apply_expressions(|expr| {
+                expr.apply(|expr| {
+                    refusal = refusal.take().or_else(|| expr_refusal(expr));
+                    Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                })
+            })?;
+        }
+        Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    if let Some(refusal) = refusal {
+        return Err(refusal);
+    }
+    walked.map_err(|error| SqlError::new(error.strip_backtrace()))?;
+    match scans {
+        0 => Err(SqlError::new("the query does not read the table `audit`").help("write SELECT * FROM audit WHERE …")),
+        1..=SCANS_MAX => Ok(()),
+        _ => Err(SqlError::new(format!("the query reads `audit` {scans} times; at most {SCANS_MAX} are allowed"))),
+    }
+}
+
+fn node_refusal(node: &LogicalPlan) -> Option<SqlError> {
+    let refused = match node {
+        LogicalPlan::TableScan(scan) if scan.table_name.table() == AUDIT => return None,
+        LogicalPlan::TableScan(scan) => format!("the table `{}` is not available", scan.table_name),
+        LogicalPlan::Projection(_)
+        | LogicalPlan::Filter(_)
+        | LogicalPlan::Window(_)
+        | LogicalPlan::Aggregate(_)
+        | LogicalPlan::Sort(_)
+        | LogicalPlan::Join(_)
+        | LogicalPlan::Union(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::SubqueryAlias(_)
+        | LogicalPlan::Limit(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::Distinct(_)
+        | LogicalPlan::Unnest(_) => return None,
+        LogicalPlan::RecursiveQuery(_) => "a recursive query is not available".to_owned(),
+        _ => "only a SELECT is allowed".to_owned(),
+    };
+    Some(SqlError::new(refused).help("an event detection is one SELECT over `audit`"))
+}
+
+fn expr_refusal(expr: &Expr) -> Option<SqlError> {
+    let (name, volatility) = match expr {
+        Expr::ScalarFunction(call) => (call.func.name().to_owned(), call.func.signature().volatility),
+        Expr::AggregateFunction(call) => (call.func.name().to_owned(), call.func.signature().volatility),
+        Expr::WindowFunction(call) => (call.fun.name().to_owned(), call.fun.signature().volatility),
+        Expr::Placeholder(placeholder) => {
+            let message = format!("the parameter `{}` has no value", placeholder.id);
+            return Some(SqlError::new(message).help("write the value itself"));
+        }
+        Expr::ScalarVariable(_, names) => {
+            return Some(SqlError::new(format!("the variable `{}` is not available", names.join("."))));
+        }
+        _ => return None,
+    };
+    (volatility != Volatility::Immutable).then(|| {
+        SqlError::new(format!("function `{name}` is not available"))
+            .help("a detection must give the same answer whenever it runs")
+    })
+}

@@ -1,0 +1,150 @@
+//! The table `audit` as DataFusion sees it: a schema to plan against, and a leaf that reads the rows of one execution.
+//!
+//! Rows do not live in the table. They travel in the task context of an execution ([`Rows`]), so one prepared plan can
+//! run on several threads at once, each over its own event.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties, ReplaceChildrenOptions,
+};
+
+use super::canonical::has_subquery;
+use crate::model::AUDIT_SCHEMA;
+
+/// The name of the table.
+pub(super) const AUDIT: &str = "audit";
+
+/// The rows that one execution sees, with all columns of the table.
+#[derive(Debug)]
+pub(super) struct Rows(pub(super) RecordBatch);
+
+/// The table.
+#[derive(Debug)]
+pub(super) struct AuditTable;
+
+impl TableProvider for AuditTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&AUDIT_SCHEMA)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    // The trait is declared through a macro of a crate that nothing else here needs; this is what it expands to.
+    fn scan<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        _session: &'life1 dyn Session,
+        projection: Option<&'life2 Vec<usize>>,
+        _filters: &'life3 [Expr],
+        _limit: Option<usize>,
+    ) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(async move {
+            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(projection.cloned())?);
+            Ok(scan)
+        })
+    }
+
+    /// Filters are not applied here, only seen: they tell which rows are worth running a plan for.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let answer = |filter: &&Expr| match has_subquery(filter) {
+            true => TableProviderFilterPushDown::Unsupported,
+            false => TableProviderFilterPushDown::Inexact,
+        };
+        Ok(filters.iter().map(answer).collect())
+    }
+}
+
+/// Reads the [`Rows`] of the task context.
+#[derive(Debug)]
+struct AuditScan {
+    projection: Option<Vec<usize>>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+}
+
+impl AuditScan {
+    fn new(projection: Option<Vec<usize>>) -> Result<Self> {
+        let schema = match &projection {
+            Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
+            None => Arc::clone(&AUDIT_SCHEMA),
+        };
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Ok(AuditScan { projection, schema, properties: Arc::new(properties) })
+    }
+}
+
+impl DisplayAs for AuditScan {
+    fn fmt_as(&self, _kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AuditScan")
+    }
+}
+
+impl ExecutionPlan for AuditScan {
+    fn name(&self) -> &'static str {
+        "AuditScan"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(self: Arc<Self>, _children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(&self, _partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let Some(rows) = context.session_config().get_extension::<Rows>() else {
+            return datafusion::common::internal_err!("the plan runs without rows");
+        };
+        let batch = match &self.projection {
+            Some(columns) => rows.0.project(columns)?,
+            None => rows.0.clone(),
+        };
+        Ok(Box::pin(MemoryStream::try_new(vec![batch], Arc::clone(&self.schema), None)?))
+    }
+}
