@@ -13,6 +13,7 @@ use super::row::Event;
 use super::spec::AlertSpec;
 use super::summary;
 use super::suppression::Related;
+use crate::detection::ATTACK_VERSION;
 use crate::model::{AUDIT_SCHEMA_VERSION, Activity, Alert};
 
 /// Distinct resources and observables in one alert.
@@ -55,9 +56,9 @@ pub fn render(emission: &Emission<'_>, evidence_bytes_max: usize) -> Option<Aler
             cleaner.field(field, computed, value)
         })
         .collect();
-    let summary = spec.summary.fill(|name| {
+    let summary = summary::fill(&spec.summary, |name| {
         let field = spec.fields.iter().zip(&fields).find(|(field, _)| &*field.name == name);
-        field.map_or_else(|| "-".into(), |(_, value)| summary::show(value))
+        field.map(|(_, value)| summary::show(value))
     });
     let unmapped = unmapped(spec, newest, &cleaner, &fields);
     let shown = Shown::of(emission.events, redacted, evidence_bytes_max);
@@ -121,11 +122,7 @@ fn finding<'a>(
             version: ocsf::OCSF_VERSION,
             uid: emission_uid,
             event_code: &spec.id,
-            product: ocsf::Product {
-                name: "Kubetide",
-                vendor_name: "Kubetide",
-                version: env!("CARGO_PKG_VERSION"),
-            },
+            product: ocsf::Product { name: "Kubetide", vendor_name: "Kubetide", version: env!("CARGO_PKG_VERSION") },
             profiles: if shown.cloud.is_some() { &["cloud"] } else { &[] },
             log_provider: "kube-apiserver",
             log_name: "audit.k8s.io/v1",
@@ -158,7 +155,7 @@ fn finding_info<'a>(emission: &'a Emission<'_>, uid: &'a str) -> ocsf::FindingIn
             .attack
             .iter()
             .map(|attack| ocsf::Attack {
-                version: ocsf::ATTACK_VERSION,
+                version: ATTACK_VERSION,
                 tactic: term(&attack.tactic),
                 technique: term(&attack.technique),
                 sub_technique: attack.sub_technique.as_ref().map(term),
@@ -282,9 +279,10 @@ fn evidence(event: &Event, cleaner: &Cleaner<'_>) -> ocsf::Evidence {
         user: user(&event.impersonated_user, &None, &event.impersonated_groups, cleaner),
         api: event.verb.as_deref().map(|verb| ocsf::Api {
             operation: cleaner.name(verb),
-            group: event.api_group.as_deref().map(|group| ocsf::Group {
-                name: if group.is_empty() { "core".into() } else { cleaner.name(group) },
-            }),
+            group: event
+                .api_group
+                .as_deref()
+                .map(|group| ocsf::Group { name: if group.is_empty() { "core".into() } else { cleaner.name(group) } }),
             version: name(&event.api_version),
             request: ocsf::Request { uid: event.audit_id.clone() },
             response: (event.response_code.is_some() || event.response_reason.is_some()).then(|| ocsf::Response {
@@ -300,8 +298,7 @@ fn evidence(event: &Event, cleaner: &Cleaner<'_>) -> ocsf::Evidence {
 
 fn actor(event: &Event, cleaner: &Cleaner<'_>) -> Option<ocsf::Actor> {
     let user = user(&event.user_name, &event.user_uid, &event.user_groups, cleaner);
-    let session =
-        event.credential_id.as_deref().map(|id| ocsf::Session { credential_uid: cleaner.name(id) });
+    let session = event.credential_id.as_deref().map(|id| ocsf::Session { credential_uid: cleaner.name(id) });
     let authorizations: Vec<ocsf::Authorization> = event
         .decision
         .as_deref()

@@ -12,6 +12,8 @@ use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 use datafusion::physical_expr::PhysicalExpr;
 
+use crate::detection::Exception;
+
 /// One exception, with its predicate over `AUDIT_SCHEMA`.
 #[derive(Debug, Clone)]
 pub struct ExceptionSpec {
@@ -23,6 +25,20 @@ pub struct ExceptionSpec {
     /// Last day on which it holds.
     pub expires: NaiveDate,
     pub file: Arc<str>,
+}
+
+impl ExceptionSpec {
+    /// What this stage needs of a loaded exception.
+    pub fn of(exception: &Exception) -> ExceptionSpec {
+        ExceptionSpec {
+            detection: Arc::clone(&exception.detection),
+            predicate: Arc::clone(&exception.predicate.expr),
+            reason: exception.reason.clone(),
+            owner: exception.owner.clone(),
+            expires: exception.expires,
+            file: Arc::clone(&exception.file),
+        }
+    }
 }
 
 /// What has become of one exception since the start.
@@ -148,13 +164,13 @@ fn is_true(truths: &BooleanArray, row: usize) -> bool {
 
 /// A predicate's truths, or why there are none. A panic in a kernel is one row's problem, not the program's.
 fn evaluate(predicate: &dyn PhysicalExpr, rows: &RecordBatch) -> Result<BooleanArray, String> {
-    let evaluated = catch_unwind(AssertUnwindSafe(|| {
-        predicate.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))
-    }));
+    let evaluated =
+        catch_unwind(AssertUnwindSafe(|| predicate.evaluate(rows).and_then(|value| value.into_array(rows.num_rows()))));
     let array = match evaluated {
         Ok(result) => result.map_err(|error| error.to_string())?,
         Err(_) => return Err("the predicate panicked".into()),
     };
-    let truths = array.as_boolean_opt().ok_or_else(|| format!("the predicate gives {}, no boolean", array.data_type()))?;
+    let truths =
+        array.as_boolean_opt().ok_or_else(|| format!("the predicate gives {}, no boolean", array.data_type()))?;
     Ok(truths.clone())
 }

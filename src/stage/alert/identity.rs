@@ -192,5 +192,5 @@ mod tests {
         assert_ne!(emission(id, "create", [1].into_iter()), emission(id, "update", [1].into_iter()));
     }
 
-    const PINNED: &str = "pending";
+    const PINNED: &str = "7f0e347045636dd3b78f1d4a1c253234";
 }

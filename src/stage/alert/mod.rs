@@ -34,12 +34,12 @@ use self::exceptions::Exceptions;
 use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
+use crate::detection::DetectionSet;
 use crate::model::{Activity, Alert, Column, Match, MatchedRows};
 
 pub use self::exceptions::{ExceptionCount, ExceptionSpec};
-pub use self::ocsf::{ATTACK_VERSION, OCSF_VERSION};
+pub use self::ocsf::OCSF_VERSION;
 pub use self::spec::{AlertSpec, AttackSpec, FieldSpec};
-pub use self::summary::Template;
 pub use self::suppression::Limits;
 
 /// What the stage is told besides the detections.
@@ -91,6 +91,12 @@ pub struct AlertStage {
 }
 
 impl AlertStage {
+    /// The stage for a set of detections; [`Match::detection`] counts in the set's order.
+    pub fn new(set: Arc<DetectionSet>, options: AlertOptions) -> AlertStage {
+        let specs = set.detections.iter().map(|detection| AlertSpec::of(detection)).collect();
+        AlertStage::with_specs(specs, set.exceptions.iter().map(ExceptionSpec::of).collect(), options)
+    }
+
     /// `specs` in the order that [`Match::detection`] counts in.
     pub fn with_specs(specs: Vec<AlertSpec>, exceptions: Vec<ExceptionSpec>, options: AlertOptions) -> AlertStage {
         let ids: Vec<Arc<str>> = specs.iter().map(|spec| Arc::clone(&spec.id)).collect();
@@ -196,7 +202,13 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
     }
 }
 
-fn create(spec: &AlertSpec, finding: FindingId, related: Related, event: Event, options: &AlertOptions) -> Option<Alert> {
+fn create(
+    spec: &AlertSpec,
+    finding: FindingId,
+    related: Related,
+    event: Event,
+    options: &AlertOptions,
+) -> Option<Alert> {
     let event_us = related.event_us;
     let emission = Emission {
         spec,

@@ -11,8 +11,6 @@ use crate::model::{Activity, Severity};
 
 /// Version of the OCSF schema that these types follow.
 pub const OCSF_VERSION: &str = "1.8.0";
-/// Version of ATT&CK that technique ids are of.
-pub const ATTACK_VERSION: &str = "19";
 
 #[derive(Debug, Serialize)]
 pub struct DetectionFinding<'a> {

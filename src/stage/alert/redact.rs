@@ -29,9 +29,28 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Keys whose text is a secret wherever they stand; compared in lower case without `-`, `_` and `.`.
 const SECRET_KEYS: [&str; 22] = [
-    "token", "accesstoken", "refreshtoken", "idtoken", "bearertoken", "sessiontoken", "authtoken", "password", "passwd",
-    "passphrase", "clientsecret", "clientkeydata", "tlskey", "privatekey", "sshprivatekey", "secretkey",
-    "secretaccesskey", "awssecretaccesskey", "apikey", "authorization", "dockerconfigjson", "tokensecret",
+    "token",
+    "accesstoken",
+    "refreshtoken",
+    "idtoken",
+    "bearertoken",
+    "sessiontoken",
+    "authtoken",
+    "password",
+    "passwd",
+    "passphrase",
+    "clientsecret",
+    "clientkeydata",
+    "tlskey",
+    "privatekey",
+    "sshprivatekey",
+    "secretkey",
+    "secretaccesskey",
+    "awssecretaccesskey",
+    "apikey",
+    "authorization",
+    "dockerconfigjson",
+    "tokensecret",
 ];
 
 /// An event without its secrets.
@@ -62,7 +81,10 @@ pub fn event(text: &[u8], secret: bool) -> Redacted {
         Some((mut data, cut)) => {
             Walker { removed: &mut removed, nested: 0 }.value("", &mut data, secret);
             if let (true, Value::Object(map)) = (cut, &mut data) {
-                map.insert("kubetide.note".into(), json!("the event was cut; what follows its last whole value is missing"));
+                map.insert(
+                    "kubetide.note".into(),
+                    json!("the event was cut; what follows its last whole value is missing"),
+                );
             }
             data
         }
@@ -92,7 +114,9 @@ impl Redacted {
         let likely = self.removed.likely.iter().map(|secret| (secret, LIKELY_BYTES_MIN));
         for (secret, bytes_min) in certain.chain(likely) {
             let whole = bytes_min == CERTAIN_BYTES_MIN && *text == **secret;
-            if (whole || secret.len() >= bytes_min) && !names.contains(&secret.as_str()) && text.contains(secret.as_str())
+            if (whole || secret.len() >= bytes_min)
+                && !names.contains(&secret.as_str())
+                && text.contains(secret.as_str())
             {
                 text = Cow::Owned(text.replace(secret.as_str(), REDACTED));
             }
@@ -192,8 +216,15 @@ fn close(text: &str) -> Option<String> {
 fn unreadable(text: &[u8]) -> Value {
     const HEAD_BYTES_MAX: usize = 4096;
     const BODIES: [&str; 9] = [
-        "requestObject", "responseObject", "RequestObject", "ResponseObject", "\"request\"", "\"response\"", "data\"",
-        "Data\"", "\"env\"",
+        "requestObject",
+        "responseObject",
+        "RequestObject",
+        "ResponseObject",
+        "\"request\"",
+        "\"response\"",
+        "data\"",
+        "Data\"",
+        "\"env\"",
     ];
     let head = text.get(..text.len().min(HEAD_BYTES_MAX)).unwrap_or_default();
     let head = String::from_utf8_lossy(head);
@@ -343,7 +374,8 @@ impl Walker<'_> {
     /// Free text: JSON in a string is walked, anything else searched for credentials.
     fn text(&mut self, text: &mut String, secret: bool) {
         let trimmed = text.trim();
-        let nests = (trimmed.starts_with('{') && trimmed.ends_with('}')) || (trimmed.starts_with('[') && trimmed.ends_with(']'));
+        let nests = (trimmed.starts_with('{') && trimmed.ends_with('}'))
+            || (trimmed.starts_with('[') && trimmed.ends_with(']'));
         if nests
             && self.nested < NESTED_MAX
             && let Ok(mut inner) = serde_json::from_str::<Value>(trimmed)
@@ -365,8 +397,7 @@ fn is_secret_key(key: &str) -> bool {
     if key.len() > 40 {
         return false;
     }
-    let plain: String =
-        key.chars().filter(|c| !matches!(c, '-' | '_' | '.')).map(|c| c.to_ascii_lowercase()).collect();
+    let plain: String = key.chars().filter(|c| !matches!(c, '-' | '_' | '.')).map(|c| c.to_ascii_lowercase()).collect();
     SECRET_KEYS.contains(&plain.as_str())
 }
 
@@ -388,15 +419,24 @@ mod tests {
     #[test]
     fn data_of_secrets_goes_in_every_form_of_request() {
         for (body, secret) in [
-            (json!({"requestObject": {"kind": "Secret", "data": {"k": "cGxhbnRlZA=="}, "stringData": {"k": "planted"}}}), false),
+            (
+                json!({"requestObject": {"kind": "Secret", "data": {"k": "cGxhbnRlZA=="}, "stringData": {"k": "planted"}}}),
+                false,
+            ),
             (json!({"responseObject": {"kind": "SecretList", "items": [{"data": {"k": "cGxhbnRlZA=="}}]}}), false),
-            (json!({"responseObject": {"kind": "List", "items": [{"kind": "Secret", "data": {"k": "cGxhbnRlZA=="}}]}}), false),
+            (
+                json!({"responseObject": {"kind": "List", "items": [{"kind": "Secret", "data": {"k": "cGxhbnRlZA=="}}]}}),
+                false,
+            ),
             (json!({"requestObject": {"data": {"k": "cGxhbnRlZA=="}}}), true),
             (json!({"requestObject": {"stringData": {"k": "planted"}}}), false),
             (json!({"requestObject": [{"op": "replace", "path": "/data/k", "value": "cGxhbnRlZA=="}]}), true),
             (json!({"requestObject": [{"op": "add", "path": "/stringData", "value": {"k": "planted"}}]}), false),
             (json!({"protoPayload": {"request": {"kind": "Secret", "data": {"k": "cGxhbnRlZA=="}}}}), false),
-            (json!({"properties": {"log": "{\"requestObject\":{\"kind\":\"Secret\",\"data\":{\"k\":\"cGxhbnRlZA==\"}}}"}}), false),
+            (
+                json!({"properties": {"log": "{\"requestObject\":{\"kind\":\"Secret\",\"data\":{\"k\":\"cGxhbnRlZA==\"}}}"}}),
+                false,
+            ),
         ] {
             let shown = redacted(&body, secret).to_string();
             assert!(!shown.contains("planted") && !shown.contains("cGxhbnRlZA"), "{shown}");
@@ -436,7 +476,10 @@ mod tests {
         }
         let late = event(&whole.as_bytes()[..whole.len() - 3], false);
         assert!(late.known && late.data["auditID"] == "keep" && late.data["kubetide.note"].is_string());
-        let lone = event(br#"{"a":"\ud800 x\\\udc00","b":"\ud83e\udd80","requestObject":{"stringData":{"k":"planted"}}}"#, false);
+        let lone = event(
+            br#"{"a":"\ud800 x\\\udc00","b":"\ud83e\udd80","requestObject":{"stringData":{"k":"planted"}}}"#,
+            false,
+        );
         assert!(lone.known && lone.data["b"] == "🦀" && !lone.data.to_string().contains("planted"));
     }
 
@@ -463,8 +506,19 @@ mod tests {
             "user_agent": "password=planted-agent", "commands": ["sh -c curl -H 'Authorization: Bearer planted-bearer' --password planted-flag"],
             "exec_command": ["mysql", "--password", "planted-flag"], "response_reason": "token=planted-uri",
         });
-        let fields = ["namespace", "object", "request_object", "object_annotations", "uri", "user_agent", "commands",
-            "exec_command", "password", "decoded", "both"];
+        let fields = [
+            "namespace",
+            "object",
+            "request_object",
+            "object_annotations",
+            "uri",
+            "user_agent",
+            "commands",
+            "exec_command",
+            "password",
+            "decoded",
+            "both",
+        ];
         let summary: String = fields.iter().map(|name| format!("{{{name}}} ")).collect();
         let row = request(1, columns)
             .text(&whole)

@@ -100,7 +100,11 @@ fn json(array: &dyn Array, index: usize) -> Value {
 }
 
 fn head(text: &str) -> &str {
-    if text.len() <= FIELD_BYTES_MAX { text } else { text.get(..text.floor_char_boundary(FIELD_BYTES_MAX)).unwrap_or("") }
+    if text.len() <= FIELD_BYTES_MAX {
+        text
+    } else {
+        text.get(..text.floor_char_boundary(FIELD_BYTES_MAX)).unwrap_or("")
+    }
 }
 
 fn time_text(us: i64) -> String {
@@ -208,7 +212,8 @@ impl Event {
 
     /// What it takes in memory, roughly.
     pub fn bytes(&self) -> usize {
-        1024 + self.text.len() + self.fields.iter().chain(self.computed.iter().map(|(_, value)| value)).map(size).sum::<usize>()
+        1024 + self.text.len()
+            + self.fields.iter().chain(self.computed.iter().map(|(_, value)| value)).map(size).sum::<usize>()
     }
 }
 

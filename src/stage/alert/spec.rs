@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::row::Rows;
-use super::summary::Template;
+use crate::detection::{Detection, Status, Summary, Technique};
 use crate::model::{Column, Match, Severity};
 
 /// One ATT&CK technique as an alert names it; ids with their names.
@@ -57,7 +57,7 @@ pub struct AlertSpec {
     pub references: Vec<String>,
     /// Zero gives one finding for each request.
     pub suppress: Duration,
-    pub summary: Template,
+    pub summary: Summary,
     /// The entity first, then what the summary needs besides.
     pub fields: Vec<FieldSpec>,
     /// How many of `fields` are the entity.
@@ -65,13 +65,38 @@ pub struct AlertSpec {
 }
 
 impl AlertSpec {
+    /// What alerts need of a detection.
+    pub fn of(detection: &Detection) -> AlertSpec {
+        let term = |technique: &Technique| (technique.id.as_str().into(), technique.name.as_str().into());
+        let attack = detection.attack.iter().map(|attack| AttackSpec {
+            tactic: (attack.tactic.id.as_str().into(), attack.tactic.name.as_str().into()),
+            technique: term(attack.technique),
+            sub_technique: attack.sub_technique.map(term),
+        });
+        AlertSpec {
+            id: Arc::clone(&detection.id),
+            title: Arc::clone(&detection.title),
+            description: detection.description.clone(),
+            severity: detection.severity,
+            experimental: detection.status == Status::Experimental,
+            attack: attack.collect(),
+            triage: detection.triage.clone(),
+            false_positives: detection.false_positives.clone(),
+            references: detection.references.clone(),
+            suppress: detection.suppress,
+            fields: AlertSpec::fields_of(&detection.entity, &detection.summary),
+            entity_len: detection.entity.len(),
+            summary: detection.summary.clone(),
+        }
+    }
+
     /// The entity's fields followed by the summary's that are not among them.
-    pub fn fields_of(entity: &[Arc<str>], summary: &Template) -> Vec<FieldSpec> {
+    pub fn fields_of(entity: &[Arc<str>], summary: &Summary) -> Vec<FieldSpec> {
         let mut fields: Vec<FieldSpec> = Vec::new();
         for name in entity {
             fields.push(FieldSpec { name: Arc::clone(name), column: Column::by_name(name) });
         }
-        for name in summary.fields() {
+        for name in summary.placeholders().map(|placeholder| &placeholder.column) {
             if !fields.iter().any(|field| field.name == *name) {
                 fields.push(FieldSpec { name: Arc::clone(name), column: Column::by_name(name) });
             }

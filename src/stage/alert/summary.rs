@@ -1,8 +1,8 @@
-//! Fills `{column}` placeholders for people: one line, no control characters, bounded.
-
-use std::sync::Arc;
+//! How the values in a summary look to people: one line, no control characters, bounded.
 
 use serde_json::Value;
+
+use crate::detection::Summary;
 
 /// One value, and the whole line, in characters.
 const VALUE_CHARS_MAX: usize = 256;
@@ -10,54 +10,9 @@ const LINE_CHARS_MAX: usize = 2000;
 /// Elements of a list that are shown.
 const ELEMENTS_MAX: usize = 10;
 
-/// A summary split at its placeholders.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Field(Arc<str>),
-}
-
-impl Template {
-    /// Splits a summary. A brace that is never closed is text: the linter of detections complains, not this.
-    pub fn new(summary: &str) -> Template {
-        let mut parts = Vec::new();
-        let mut rest = summary;
-        while let Some((before, after)) = rest.split_once('{') {
-            let Some((name, after)) = after.split_once('}') else { break };
-            if !before.is_empty() {
-                parts.push(Part::Text(before.to_owned()));
-            }
-            parts.push(Part::Field(name.trim().into()));
-            rest = after;
-        }
-        if !rest.is_empty() {
-            parts.push(Part::Text(rest.to_owned()));
-        }
-        Template(parts)
-    }
-
-    /// Names of the placeholders, with repeats.
-    pub fn fields(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Field(name) => Some(name),
-            Part::Text(_) => None,
-        })
-    }
-
-    /// The line with every placeholder replaced by what `show` gives for its name.
-    pub fn fill(&self, mut show: impl FnMut(&str) -> String) -> String {
-        let mut line = String::new();
-        for part in &self.0 {
-            match part {
-                Part::Text(text) => line.push_str(text),
-                Part::Field(name) => line.push_str(&show(name)),
-            }
-        }
-        cap(&line, LINE_CHARS_MAX).into_owned()
-    }
+/// The summary's line; `shown` gives the text of a placeholder.
+pub fn fill(summary: &Summary, shown: impl FnMut(&str) -> Option<String>) -> String {
+    cap(&summary.render(shown), LINE_CHARS_MAX).into_owned()
 }
 
 /// One value for people: null and the empty list as `-`, lists joined with `, `, control characters escaped.
@@ -108,14 +63,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn placeholders_are_filled_and_broken_ones_stay() {
-        let template = Template::new("{user} mounted { paths } in {ns");
-        assert_eq!(template.fields().map(|name| &**name).collect::<Vec<_>>(), ["user", "paths"]);
-        assert_eq!(template.fill(|name| format!("<{name}>")), "<user> mounted <paths> in {ns");
-        assert_eq!(Template::new("").fill(|_| "x".into()), "");
-    }
 
     #[test]
     fn values_are_shown_on_one_line() {

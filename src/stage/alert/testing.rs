@@ -13,6 +13,7 @@ use chrono::NaiveDate;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::detection::Summary;
 use crate::model::{AUDIT_SCHEMA, COLUMNS, ColumnInfo, Kind, Position, Severity};
 
 /// 2026-01-01T00:00:00Z in microseconds.
@@ -80,9 +81,7 @@ pub fn matched(rows: &[TestRow], detections: usize) -> MatchedRows {
 fn column(info: &ColumnInfo, rows: &[TestRow]) -> ArrayRef {
     let values: Vec<&Value> = rows.iter().map(|row| &row.columns[info.name]).collect();
     match info.kind {
-        Kind::Text | Kind::Json => {
-            Arc::new(values.iter().map(|value| value.as_str()).collect::<StringArray>())
-        }
+        Kind::Text | Kind::Json => Arc::new(values.iter().map(|value| value.as_str()).collect::<StringArray>()),
         Kind::Bool => Arc::new(values.iter().map(|value| value.as_bool()).collect::<BooleanArray>()),
         Kind::Int => Arc::new(values.iter().map(|value| value.as_i64()).collect::<Int64Array>()),
         Kind::Time => {
@@ -120,7 +119,7 @@ pub fn spec() -> AlertSpec {
 
 pub fn spec_of(entity: &[&str], summary: &str, suppress_secs: u64) -> AlertSpec {
     let entity: Vec<Arc<str>> = entity.iter().map(|name| (*name).into()).collect();
-    let summary = Template::new(summary);
+    let summary = Summary::parse(summary).unwrap();
     AlertSpec {
         id: "test-detection".into(),
         title: "A test detection".into(),
