@@ -33,6 +33,9 @@ const NOT_EVERYWHERE: &[(&str, &str)] = &[
 /// Columns so long that searching them costs more than everything else a detection does.
 const LONG: &[&str] = &["object", "request_object", "response_object", "old_object", "uri"];
 
+/// Columns of which one, compared for equality, leaves few events to search.
+const SELECTIVE: &[&str] = &["resource", "verb", "subresource", "response_code"];
+
 /// Columns of which one tells an attempt from a success.
 const OUTCOME: &[&str] = &["response_code", "stage", "dry_run", "decision", "response_reason"];
 
@@ -128,7 +131,7 @@ impl Linter<'_> {
                 self.report(Code::SilentNegation, self.at(sql, *place), message, help);
             }
         }
-        let selective = ["resource", "verb", "subresource"].iter().any(|column| facts.equalities.contains_key(*column));
+        let selective = SELECTIVE.iter().any(|column| facts.equalities.contains_key(*column));
         for column in LONG {
             if let (false, Some(place)) = (selective, facts.searched.get(*column)) {
                 let message = format!("every event's '{column}' is searched");

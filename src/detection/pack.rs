@@ -329,7 +329,10 @@ fn file_name(document: &Document, key: &str, value: &str) -> Diagnostic {
 fn sql_error(document: &Document, path: &[Step<'_>], code: Code, error: SqlError) -> Diagnostic {
     let scalar = document.place(path);
     let span = match (error.line, error.column) {
-        (Some(line), column) => yaml::locate(&document.text, scalar, line, column.unwrap_or(1)),
+        (Some(line), column) => {
+            let begin = yaml::locate(&document.text, scalar, line, column.unwrap_or(1));
+            Span { length: yaml::word_length(&document.text, begin), ..begin }
+        }
         (None, _) => scalar,
     };
     document.report(code, span, error.message).maybe_help(error.help)
@@ -360,8 +363,11 @@ impl Check<'_> {
                 None
             }
         };
-        if let Some(plan) = &plan {
-            self.columns(&file, summary.as_ref(), plan, found);
+        // Without a plan only the plainest SELECT list is known.
+        let output = plan.as_ref().map(|plan| plan.output.as_slice());
+        let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
+        if let Some(output) = output.or(plain.then_some(&[])) {
+            self.columns(&file, summary.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
         match (warnings_only, plan, summary) {
@@ -443,9 +449,9 @@ impl Check<'_> {
         yaml::locate(&self.document.text, self.document.place(&[Step::Key(key)]), 1, column)
     }
 
-    fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, plan: &EventPlan, found: &mut Vec<Diagnostic>) {
+    fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, output: &[String], found: &mut Vec<Diagnostic>) {
         let mut check = |name: &str, span: Span| {
-            let known = || plan.output.iter().map(String::as_str);
+            let known = || output.iter().map(String::as_str);
             if Column::by_name(name).is_some() || known().any(|column| column == name) {
                 return;
             }

@@ -211,3 +211,93 @@ fn the_shipped_pack_has_no_findings() {
     let texts: Vec<String> = found.iter().map(|one| format!("{}:{}", one.file, shown(one))).collect();
     assert!(texts.is_empty(), "{} findings:\n{}", texts.len(), texts.join("\n"));
 }
+
+#[test]
+fn no_cut_and_no_stray_character_makes_the_loader_panic() {
+    for end in (0..GOOD.len()).step_by(7).filter(|end| GOOD.is_char_boundary(*end)) {
+        load(&[file(PATH, &GOOD[..end])]);
+    }
+    let lines: Vec<&str> = GOOD.lines().collect();
+    for index in 0..lines.len() {
+        let mut fewer = lines.clone();
+        fewer.remove(index);
+        load(&[file(PATH, &fewer.join("\n"))]);
+        for stray in ["\t", "é: [", "&a *a"] {
+            let mut more = lines.clone();
+            more.insert(index, stray);
+            load(&[file(PATH, &more.join("\n"))]);
+        }
+    }
+}
+
+/// Every keyword of a schema, at any depth, but names of properties and definitions.
+fn keywords(schema: &serde_json::Value, found: &mut std::collections::BTreeSet<String>) {
+    for (key, value) in schema.as_object().into_iter().flatten() {
+        found.insert(key.clone());
+        match key.as_str() {
+            "properties" | "$defs" => {
+                value.as_object().into_iter().flatten().for_each(|(_, inner)| keywords(inner, found));
+            }
+            "default" => {}
+            "oneOf" => value.as_array().into_iter().flatten().for_each(|inner| keywords(inner, found)),
+            _ => keywords(value, found),
+        }
+    }
+}
+
+#[test]
+fn the_checker_understands_every_keyword_that_the_schemas_use() {
+    let understood = [
+        "$defs",
+        "$ref",
+        "additionalProperties",
+        "const",
+        "else",
+        "enum",
+        "if",
+        "items",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "oneOf",
+        "pattern",
+        "properties",
+        "required",
+        "then",
+        "type",
+    ];
+    let silent = ["$schema", "default", "description", "format", "title"];
+    for schema in [&*schema::DETECTION, &*schema::LIST, &*schema::EXCEPTIONS] {
+        let mut found = std::collections::BTreeSet::new();
+        keywords(schema, &mut found);
+        found.retain(|key| !understood.contains(&key.as_str()) && !silent.contains(&key.as_str()));
+        assert!(found.is_empty(), "{found:?}");
+    }
+}
+
+#[test]
+fn an_editor_with_the_schema_agrees_with_the_checker() {
+    let validator = jsonschema::validator_for(&schema::DETECTION).expect("a valid schema");
+    for (from, to) in [
+        ("title", "title"),
+        ("severity: high", "severty: high"),
+        ("severity: high", "severity: hgih"),
+        ("title: Privileged pod created", "title: 12"),
+        ("suppress: 1h", "suppress: 1w"),
+        ("suppress: 1h", "suppress: 0"),
+        ("suppress: 1h", "suppress: 5"),
+        ("as: gke", "as: gcp"),
+        ("alerts: 1, ", "alerts: -1, "),
+        ("attack: [TA0004/T1611]", "attack: []"),
+        ("uses", "uses"),
+        ("status: stable", "status: stable\nuses: [alert, postur]"),
+    ] {
+        let text: Arc<str> = GOOD.replacen(from, to, 1).into();
+        let path: Arc<str> = PATH.into();
+        let root = yaml::parse(&path, &text).expect("valid YAML");
+        let mut found = Vec::new();
+        shape::check(&schema::DETECTION, &root, &path, &text, &mut found);
+        assert_eq!(validator.is_valid(&root.to_json()), found.is_empty(), "{to}: {found:?}");
+    }
+}

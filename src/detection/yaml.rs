@@ -152,6 +152,13 @@ fn block_header(source: &str, first: &str, scalar: Span) -> Option<(u32, char)> 
     (indent && matches!(style, '|' | '>')).then_some((number, style))
 }
 
+/// Characters of the word that begins at a place, at least 1.
+pub fn word_length(source: &str, at: Span) -> u32 {
+    let line = line_of(source, at.line).unwrap_or_default();
+    let rest = line.chars().skip(at.column.saturating_sub(1) as usize);
+    (rest.take_while(|c| c.is_alphanumeric() || *c == '_').count() as u32).max(1)
+}
+
 fn line_of(source: &str, number: u32) -> Option<&str> {
     source.lines().nth(number.checked_sub(1)? as usize)
 }

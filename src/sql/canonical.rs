@@ -124,7 +124,9 @@ fn alternatives(expr: Expr) -> Result<(Column, Vec<Expr>), Expr> {
             (Expr::Column(column), value @ Expr::Literal(..)) => Ok((column, vec![value])),
             (left, right) => Err(Expr::BinaryExpr(BinaryExpr::new(Box::new(left), Operator::Eq, Box::new(right)))),
         },
-        Expr::InList(InList { expr, list, negated: false }) if list.iter().all(|item| matches!(item, Expr::Literal(..))) => {
+        Expr::InList(InList { expr, list, negated: false })
+            if list.iter().all(|item| matches!(item, Expr::Literal(..))) =>
+        {
             match *expr {
                 Expr::Column(column) => Ok((column, list)),
                 other => Err(Expr::InList(InList::new(Box::new(other), list, false))),

@@ -156,7 +156,10 @@ const REFUSED: &[(&[&str], &str)] = &[
         "a detection must give the same answer whenever it runs: compare with `event_time` or `request_time`",
     ),
     (&["random", "rand", "uuid", "gen_random_uuid"], "a detection must give the same answer whenever it runs"),
-    (&["generate_series", "range", "repeat", "lpad", "rpad", "array_repeat", "array_resize"], "it could make a row of any size; it is not available"),
+    (
+        &["generate_series", "range", "repeat", "lpad", "rpad", "array_repeat", "array_resize"],
+        "it could make a row of any size; it is not available",
+    ),
     (
         &["read_csv", "read_json", "read_parquet", "read_text", "pg_sleep", "sleep", "load_extension"],
         "a detection sees the event only; keep lists in `detections/lists` and use `reference('name')`",

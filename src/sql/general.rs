@@ -130,9 +130,8 @@ impl Scans {
         }
         let common: Vec<Expr> =
             first.iter().filter(|part| others.iter().all(|other| other.contains(part))).cloned().collect();
-        let rest = |parts: &Vec<Expr>| -> Vec<Expr> {
-            parts.iter().filter(|part| !common.contains(part)).cloned().collect()
-        };
+        let rest =
+            |parts: &Vec<Expr>| -> Vec<Expr> { parts.iter().filter(|part| !common.contains(part)).cloned().collect() };
         let alternatives: Vec<Vec<Expr>> = self.filters.iter().map(rest).collect();
         let mut found = common.clone();
         if !alternatives.iter().any(Vec::is_empty) {

@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
-use datafusion::execution::SessionStateDefaults;
 use datafusion::functions::{core, datetime, regex, string, unicode};
 use datafusion::functions_nested as nested;
 use datafusion::logical_expr::ScalarUDF;
@@ -23,9 +23,9 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::{Place, SqlError};
+use super::functions;
 use super::lists::Lists;
 use super::table::{AUDIT, AuditTable};
-use super::functions;
 
 /// Stack of a planning thread: parser, planner and the drop of an expression recurse as deep as the text says.
 const STACK_BYTES: usize = 64 << 20;
@@ -196,9 +196,9 @@ pub(super) fn check_size(sql: &str) -> Result<(), SqlError> {
         let message = format!("the SQL text has {} bytes; at most {TEXT_BYTES_MAX} are allowed", sql.len());
         return Err(SqlError::new(message).help("keep long lists of values in `detections/lists`"));
     }
-    let tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location().map_err(|error| {
-        SqlError::new(error.message).at(Place::new(error.location.line, error.location.column))
-    })?;
+    let tokens = Tokenizer::new(&GenericDialect {}, sql)
+        .tokenize_with_location()
+        .map_err(|error| SqlError::new(error.message).at(Place::new(error.location.line, error.location.column)))?;
     let words = tokens.iter().filter(|token| !matches!(token.token, Token::Whitespace(_))).count();
     if words == 0 {
         return Err(SqlError::new("there is no SQL").help("write SELECT * FROM audit WHERE …"));
@@ -220,7 +220,9 @@ pub(super) fn on_large_stack<T: Send>(work: impl FnOnce() -> Result<T, SqlError>
         let running = thread
             .spawn_scoped(scope, work)
             .map_err(|error| SqlError::new(format!("cannot start a thread for planning: {error}")))?;
-        running.join().unwrap_or_else(|_| Err(SqlError::new("the SQL planner failed on this query; write it another way")))
+        running
+            .join()
+            .unwrap_or_else(|_| Err(SqlError::new("the SQL planner failed on this query; write it another way")))
     })
 }
 

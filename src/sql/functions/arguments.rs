@@ -108,7 +108,9 @@ pub(super) fn type_name(kind: &DataType) -> String {
         DataType::Union(..) => "JSON (use ->> or json_get_str to get text)".into(),
         kind => match element(kind) {
             Some(DataType::Struct(_)) => "a list of struct".into(),
-            Some(element) => format!("a list of {}", type_name(element).trim_start_matches("an ").trim_start_matches("a ")),
+            Some(element) => {
+                format!("a list of {}", type_name(element).trim_start_matches("an ").trim_start_matches("a "))
+            }
             None => kind.to_string(),
         },
     }
@@ -164,7 +166,8 @@ fn rules(given: &DataType) -> Option<DataType> {
         DataType::Null => Some(Kind::Rules.data_type()),
         DataType::List(field) => match field.data_type() {
             DataType::Struct(fields) => {
-                let known = fields.find("verbs").is_some() && fields.iter().all(|field| text_list(field.data_type()).is_some());
+                let known =
+                    fields.find("verbs").is_some() && fields.iter().all(|field| text_list(field.data_type()).is_some());
                 known.then(|| given.clone())
             }
             _ => None,

@@ -51,9 +51,9 @@ impl Kernel for AnyContainer {
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let array = arguments.array(0)?;
         let field = arguments.constant_text(1);
-        let column = array.as_list_opt::<i32>().and_then(|lists| {
-            Some((lists, lists.values().as_struct_opt()?.column_by_name(field?)?))
-        });
+        let column = array
+            .as_list_opt::<i32>()
+            .and_then(|lists| Some((lists, lists.values().as_struct_opt()?.column_by_name(field?)?)));
         let Some((lists, column)) = column else {
             return datafusion::common::internal_err!("containers are {}", array.data_type());
         };

@@ -241,9 +241,7 @@ impl Segment {
     /// Where the segment ends that starts at the start of the text.
     fn at_start(&self, text: &str) -> Option<usize> {
         match self {
-            Segment::Text(finder) => {
-                text.as_bytes().starts_with(finder.needle()).then_some(finder.needle().len())
-            }
+            Segment::Text(finder) => text.as_bytes().starts_with(finder.needle()).then_some(finder.needle().len()),
             Segment::Characters(characters) => {
                 let mut left = text.chars();
                 for wanted in characters {
@@ -461,13 +459,17 @@ mod tests {
     #[test]
     fn paths_respect_their_slashes() {
         let within = Within::build(&["/var/run/", "/etc"]);
-        for (path, expected) in [("/var/run", true), ("/var/run/docker.sock", true), ("/var/runner", false), ("/", false)] {
+        for (path, expected) in
+            [("/var/run", true), ("/var/run/docker.sock", true), ("/var/runner", false), ("/", false)]
+        {
             assert_eq!(within.test(path), Some(expected), "{path}");
         }
         assert_eq!(Within::build(&["/"]).test("/anything"), Some(true));
         assert_eq!(Within::build(&["/"]).test("relative"), Some(false));
         let covers = Covers::build(&["/var/run/docker.sock"]);
-        for (path, expected) in [("/", true), ("/var", true), ("/var/run/", true), ("/var/r", false), ("/var/run/docker.sock/x", false)] {
+        for (path, expected) in
+            [("/", true), ("/var", true), ("/var/run/", true), ("/var/r", false), ("/var/run/docker.sock/x", false)]
+        {
             assert_eq!(covers.test(path), Some(expected), "{path}");
         }
     }

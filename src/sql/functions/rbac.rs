@@ -36,7 +36,8 @@ impl<'a> Rules<'a> {
         if self.lists.is_null(row) {
             return None;
         }
-        let offset = |index: usize| self.lists.value_offsets().get(index).and_then(|offset| usize::try_from(*offset).ok());
+        let offset =
+            |index: usize| self.lists.value_offsets().get(index).and_then(|offset| usize::try_from(*offset).ok());
         let range: Range<usize> = offset(row)?..offset(row + 1)?;
         let structs = self.structs;
         Some(range.filter(move |rule| structs.is_valid(*rule)))

@@ -10,9 +10,9 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::Result;
 use datafusion::scalar::ScalarValue;
 
+use super::Kernel;
 use super::arguments::{Arguments, Param, Row, coerce, list_texts, scalar_text};
 use super::matcher::{Cache, Equal, Matcher};
-use super::Kernel;
 
 /// What of an argument is tested.
 pub(super) trait Subject: Send + Sync + 'static {
@@ -207,7 +207,9 @@ fn integers(array: &ArrayRef, row: usize) -> Option<Box<dyn Iterator<Item = i64>
     }
     if let Some(lists) = array.as_list_opt::<i32>() {
         let items = lists.value(row).as_primitive_opt::<Int64Type>()?.clone();
-        return Some(Box::new((0..items.len()).filter_map(move |index| items.is_valid(index).then(|| items.value(index)))));
+        return Some(Box::new(
+            (0..items.len()).filter_map(move |index| items.is_valid(index).then(|| items.value(index))),
+        ));
     }
     Some(Box::new(std::iter::once(array.as_primitive_opt::<Int64Type>()?.value(row))))
 }
