@@ -1,5 +1,6 @@
 //! The six steps from input to delivery. Each is blind to the other five: they meet in `model`, and only `flow` knows
 //! their order.
 
-pub mod alert;
 pub mod source;
+
+pub mod alert;
