@@ -3,3 +3,5 @@
 
 pub mod batch;
 pub mod source;
+
+pub mod alert;

@@ -1,0 +1,260 @@
+//! Matches become alerts: identity, exceptions, suppression, and the wire form.
+//!
+//! [`AlertStage::accept`] takes matched rows in order and returns what must be told at once; [`AlertStage::flush`]
+//! returns the updates that have gathered, and is called every few seconds and at the end.
+//!
+//! * A finding's uid is a pure function of content ([`identity`]), so any order, batching or replay of the same events
+//!   yields the same set of findings, and every event that is evidence is listed in some emission of its finding.
+//! * A match that a site's exception is true for is hidden and counted ([`exceptions`]).
+//! * A request counts once for each finding; what repeats about the same entity updates one finding ([`suppression`]).
+//! * No secret of an event leaves here ([`redact`], [`scrub`], [`clean`]), and every part of an alert is bounded.
+//!
+//! The stage keeps everything in memory, under fixed bounds, and reads no clock.
+
+mod clean;
+mod emission;
+mod exceptions;
+mod identity;
+mod ocsf;
+mod redact;
+mod row;
+mod scrub;
+mod spec;
+mod summary;
+mod suppression;
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use chrono::NaiveDate;
+use serde_json::Value;
+
+use self::emission::Emission;
+use self::exceptions::Exceptions;
+use self::identity::{FindingId, Scope};
+use self::row::{Event, Rows};
+use self::suppression::{Place, Related, Seen, Suppression, Update};
+use crate::detection::DetectionSet;
+use crate::model::{Activity, Alert, Column, Match, MatchedRows};
+
+pub use self::exceptions::{ExceptionCount, ExceptionSpec};
+pub use self::ocsf::OCSF_VERSION;
+pub use self::spec::{AlertSpec, AttackSpec, FieldSpec};
+pub use self::suppression::Limits;
+
+/// What the stage is told besides the detections.
+#[derive(Debug, Clone)]
+pub struct AlertOptions {
+    /// The day by which exceptions have expired or not: that of the start, so that a run does not change under way.
+    pub today: NaiveDate,
+    /// Bytes of JSON of each raw event in an alert.
+    pub evidence_bytes_max: usize,
+    pub limits: Limits,
+}
+
+impl AlertOptions {
+    /// Default bounds.
+    pub fn new(today: NaiveDate) -> AlertOptions {
+        AlertOptions { today, evidence_bytes_max: 16 << 10, limits: Limits::default() }
+    }
+}
+
+/// What the stage has done since it was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlertCounts {
+    /// Emissions that tell of a finding for the first time.
+    pub created: u64,
+    /// Emissions that add to a finding.
+    pub updated: u64,
+    /// Matches that added to an open finding instead of making an alert of their own.
+    pub suppressed: u64,
+    /// Matches whose request their finding had already: another stage, another delivery.
+    pub duplicates: u64,
+    /// Matches that exceptions have hidden.
+    pub hidden: u64,
+    /// Findings forgotten: over, or for want of room.
+    pub evicted: u64,
+    /// Findings remembered now.
+    pub open: u64,
+    /// Every exception, expired ones too.
+    pub exceptions: Vec<ExceptionCount>,
+}
+
+/// The stage; one for a whole run, as it sees all matches in order.
+#[derive(Debug)]
+pub struct AlertStage {
+    specs: Vec<AlertSpec>,
+    exceptions: Exceptions,
+    suppression: Suppression,
+    options: AlertOptions,
+    counts: AlertCounts,
+}
+
+impl AlertStage {
+    /// The stage for a set of detections; [`Match::detection`] counts in the set's order.
+    pub fn new(set: Arc<DetectionSet>, options: AlertOptions) -> AlertStage {
+        let specs = set.detections.iter().map(|detection| AlertSpec::of(detection)).collect();
+        AlertStage::with_specs(specs, set.exceptions.iter().map(ExceptionSpec::of).collect(), options)
+    }
+
+    /// `specs` in the order that [`Match::detection`] counts in.
+    pub fn with_specs(specs: Vec<AlertSpec>, exceptions: Vec<ExceptionSpec>, options: AlertOptions) -> AlertStage {
+        let ids: Vec<Arc<str>> = specs.iter().map(|spec| Arc::clone(&spec.id)).collect();
+        AlertStage {
+            specs,
+            exceptions: Exceptions::new(exceptions, &ids, options.today),
+            suppression: Suppression::new(options.limits.clone()),
+            options,
+            counts: AlertCounts::default(),
+        }
+    }
+
+    /// Takes the matches of one batch; returns what must be told at once, in their order.
+    pub fn accept(&mut self, matched: &MatchedRows) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let rows = Rows::new(&matched.rows);
+        let mut exceptions = self.exceptions.batch(&matched.rows);
+        for found in &matched.matches {
+            let Some(spec) = self.specs.get(found.detection).filter(|_| found.row < rows.len()) else { continue };
+            if exceptions.hides(found.detection, found.row) {
+                self.counts.hidden += 1;
+                continue;
+            }
+            let place = place(spec, &rows, matched, found);
+            let (id, related) = (place.finding, place.related.clone());
+            match self.suppression.see(place) {
+                Seen::Duplicate => self.counts.duplicates += 1,
+                Seen::First => {
+                    let event = Event::of(spec, &rows, matched, found);
+                    alerts.extend(create(spec, id, related, event, &self.options));
+                    self.counts.created += 1;
+                    for update in self.suppression.shrink() {
+                        tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+                    }
+                }
+                Seen::Further { shown } => {
+                    self.counts.suppressed += 1;
+                    if shown {
+                        self.suppression.show(id, Event::of(spec, &rows, matched, found));
+                    }
+                    if let Some(update) = self.suppression.overflow(id) {
+                        tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+                    }
+                }
+            }
+        }
+        alerts
+    }
+
+    /// The updates that have gathered, oldest first; afterwards nothing is held back.
+    pub fn flush(&mut self) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        for update in self.suppression.flush() {
+            tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+        }
+        for update in self.suppression.evict() {
+            tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+        }
+        alerts
+    }
+
+    /// What the stage has done so far.
+    pub fn counts(&self) -> AlertCounts {
+        AlertCounts {
+            evicted: self.suppression.evicted(),
+            open: self.suppression.open() as u64,
+            exceptions: self.exceptions.counts().to_vec(),
+            ..self.counts.clone()
+        }
+    }
+}
+
+/// The finding that a match belongs to.
+fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match) -> Place {
+    let row = found.row;
+    let event_us = row::event_us(rows, matched, row);
+    let request_id = rows.request_id(row);
+    let cluster_id = rows.text(Column::ClusterId, row);
+    // arrival is no content, so it is no part of an identity
+    let request_us =
+        rows.time_us(Column::RequestTime, row).or_else(|| rows.time_us(Column::EventTime, row)).unwrap_or_default();
+    let (finding, end_us) = match spec.window_us() {
+        None => (identity::finding(&spec.id, Scope::Request(request_id)), event_us.max(request_us)),
+        Some(length_us) => {
+            let start_us = identity::bucket_start(request_us, length_us);
+            let entity: Vec<Value> = spec.entity().iter().map(|field| field.value(rows, found)).collect();
+            let scope = Scope::Bucket { cluster_id, entity: &entity, start_us, length_us };
+            (identity::finding(&spec.id, scope), start_us.saturating_add(length_us))
+        }
+    };
+    let mut cluster = DefaultHasher::new();
+    cluster_id.hash(&mut cluster);
+    Place {
+        finding,
+        detection: found.detection,
+        cluster: cluster.finish(),
+        end_us,
+        related: Related {
+            audit_id: row::audit_id(rows, row).into(),
+            request: identity::request(request_id),
+            event_us,
+        },
+    }
+}
+
+fn create(
+    spec: &AlertSpec,
+    finding: FindingId,
+    related: Related,
+    event: Event,
+    options: &AlertOptions,
+) -> Option<Alert> {
+    let event_us = related.event_us;
+    let emission = Emission {
+        spec,
+        finding,
+        activity: Activity::Create,
+        count: 1,
+        created_us: event_us,
+        first_us: event_us,
+        last_us: event_us,
+        related: &[related],
+        events: &[event],
+    };
+    emission::render(&emission, options.evidence_bytes_max)
+}
+
+/// Splits an update into as many emissions as it takes to list every event. All but the last show the newest event
+/// only.
+fn tell(
+    specs: &[AlertSpec],
+    update: Update,
+    options: &AlertOptions,
+    counts: &mut AlertCounts,
+    alerts: &mut Vec<Alert>,
+) {
+    let Some(spec) = specs.get(update.detection) else { return };
+    let mut left = update.related.len();
+    for related in update.related.chunks(options.limits.listed_max.max(1)) {
+        left -= related.len();
+        let shown = if left == 0 { update.events.len() } else { 1 };
+        let emission = Emission {
+            spec,
+            finding: update.finding,
+            activity: Activity::Update,
+            count: update.count - left as u64,
+            created_us: update.created_us,
+            first_us: update.first_us,
+            last_us: update.last_us,
+            related,
+            events: update.events.get(..shown).unwrap_or(&update.events),
+        };
+        alerts.extend(emission::render(&emission, options.evidence_bytes_max));
+        counts.updated += 1;
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
