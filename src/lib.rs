@@ -13,3 +13,6 @@ pub mod stage;
 pub mod model;
 
 pub mod json;
+
+pub mod clock;
+pub mod options;

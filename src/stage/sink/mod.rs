@@ -12,14 +12,33 @@
 //!
 //! Names of sinks are [`SinkUrl`]s; [`open_alert_sink`] and [`open_dead_letter_sink`] turn them into sinks.
 
+mod console;
+mod dead_letter;
+mod file;
+mod memory;
+mod outbox;
+mod retry;
+mod stats;
 mod url;
+mod webhook;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::model::{Alert, DeadLetter};
 
+pub use console::{ConsoleFormat, ConsoleSink, plain, render};
+pub use dead_letter::{
+    FileDeadLetters, LINE_BYTES_MAX, MESSAGE_BYTES_MAX, StderrDeadLetters, WebhookDeadLetters, encode,
+};
+pub use file::FileSink;
+pub use memory::{Kept, MemorySink};
+pub use outbox::{Outbox, OutboxLimits};
+pub use retry::RetryPolicy;
+pub use stats::{SinkCounts, SinkStats};
 pub use url::{FileTarget, HttpTarget, KafkaTarget, SinkUrl, UrlError};
+pub use webhook::{Secret, WebhookOptions, WebhookSink};
 
 /// What a sink's calls return: boxed, so that sinks can be `dyn`.
 pub type SinkFuture<'a> = Pin<Box<dyn Future<Output = Result<(), SinkError>> + Send + 'a>>;
@@ -86,4 +105,45 @@ impl SinkError {
     pub fn reader_gone() -> Self {
         SinkError { whose: Whose::Reader, retry: false, message: "the reader of standard output has gone".to_owned() }
     }
+}
+
+/// How sinks are opened: what does not stand in their URLs.
+#[derive(Debug, Clone, Default)]
+pub struct SinkOptions {
+    /// How alerts look on standard output.
+    pub format: ConsoleFormat,
+    pub webhook: WebhookOptions,
+    pub retry: RetryPolicy,
+    /// librdkafka properties of the configuration; those of a URL win.
+    pub kafka_properties: Vec<(String, String)>,
+    /// What the sink counts into. One for each sink: keep a clone and read it.
+    pub stats: Arc<SinkStats>,
+}
+
+/// Opens a sink for alerts.
+///
+/// # Errors
+/// The configuration is wrong (whose: user): a missing folder, an unreadable token file, an unknown topic.
+pub async fn open_alert_sink(url: &SinkUrl, options: &SinkOptions) -> Result<Box<dyn AlertSink>, SinkError> {
+    let stats = Arc::clone(&options.stats);
+    Ok(match url {
+        SinkUrl::Standard => Box::new(ConsoleSink::stdout(options.format, stats)),
+        SinkUrl::File(target) => Box::new(FileSink::open(target, options.retry, stats)?),
+        SinkUrl::Http(target) => Box::new(WebhookSink::open(target, &options.webhook, options.retry, stats)?),
+        SinkUrl::Kafka(_) => return Err(SinkError::internal("K")),
+    })
+}
+
+/// Opens a sink for dead letters; `-` is standard error.
+///
+/// # Errors
+/// As [`open_alert_sink`].
+pub async fn open_dead_letter_sink(url: &SinkUrl, options: &SinkOptions) -> Result<Box<dyn DeadLetterSink>, SinkError> {
+    let stats = Arc::clone(&options.stats);
+    Ok(match url {
+        SinkUrl::Standard => Box::new(StderrDeadLetters::new(stats)),
+        SinkUrl::File(target) => Box::new(FileDeadLetters::open(target, options.retry, stats)?),
+        SinkUrl::Http(target) => Box::new(WebhookDeadLetters::open(target, &options.webhook, options.retry, stats)?),
+        SinkUrl::Kafka(_) => return Err(SinkError::internal("K")),
+    })
 }
