@@ -230,3 +230,105 @@ fn invisible(c: char) -> bool {
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{feff}'
         | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::sink::Whose;
+    use crate::stage::sink::samples::{alert, alerts};
+
+    #[test]
+    fn people_get_four_lines() {
+        let expected = "\
+HIGH      Workload mounts a sensitive host path
+          alice mounted /var/run/docker.sock in shop/web
+          cluster=prod namespace=shop name=web · alice from 203.0.113.7
+          sensitive-host-path · TA0004/T1611 · 2026-11-24 22:11:33 UTC";
+        assert_eq!(render(&alert("f"), false), expected);
+    }
+
+    #[test]
+    fn updates_say_how_many_events() {
+        let update = Alert { activity: Activity::Update, count: 3, ..alert("f") };
+        assert!(render(&update, false).ends_with(" UTC · update, 3 events"));
+    }
+
+    #[test]
+    fn an_alert_that_knows_little_is_shorter() {
+        let bare = Alert { summary: String::new(), entity: vec![], attack: vec![], ocsf: "{}".into(), ..alert("f") };
+        let expected = "\
+HIGH      Workload mounts a sensitive host path
+          sensitive-host-path · 2026-11-24 22:11:33 UTC";
+        assert_eq!(render(&bare, false), expected);
+    }
+
+    #[test]
+    fn colour_is_for_severity_and_adds_no_text() {
+        let colored = render(&alert("f"), true);
+        assert!(colored.starts_with("\u{1b}[1m\u{1b}[31mHIGH      \u{1b}[0m"), "{colored:?}");
+        assert_eq!(anstream::adapter::strip_str(&colored).to_string(), render(&alert("f"), false));
+    }
+
+    /// Every text that an attacker may choose, with everything that could fool the reader of a terminal.
+    #[test]
+    fn hostile_strings_are_shown_and_not_obeyed() {
+        let hostile = Alert {
+            title: "clear\u{1b}[2J\u{9b}31m".into(),
+            summary: "line\r\nHIGH      forged\tby \u{202e}gpj.exe\u{2066}".into(),
+            entity: vec![("name".into(), "zero\u{200b}width\u{feff}\u{e0041}".into())],
+            detection: "bell\u{7}".into(),
+            attack: vec!["\u{1b}]0;title\u{7}".into()],
+            ocsf: r#"{"evidences":[{"actor":{"user":{"name":"eve\u001b[1A\u2028"}},"src_endpoint":{"ip":"\u0000"}}]}"#
+                .into(),
+            ..alert("f")
+        };
+        let expected = "\
+HIGH      clear\\u{1b}[2J\\u{9b}31m
+          line\\r\\nHIGH      forged\\tby \\u{202e}gpj.exe\\u{2066}
+          name=zero\\u{200b}width\\u{feff}\\u{e0041} · eve\\u{1b}[1A\\u{2028} from \\u{0}
+          bell\\u{7} · \\u{1b}]0;title\\u{7} · 2026-11-24 22:11:33 UTC";
+        assert_eq!(render(&hostile, false), expected);
+        let legible = "Grüße, 日本語, ñ 🙂";
+        assert_eq!(plain(legible), legible);
+        assert_eq!(plain(&"x".repeat(5_000)).chars().count(), TEXT_CHARS_MAX + 1);
+    }
+
+    /// Where a test looks at what was written.
+    #[derive(Clone, Default)]
+    struct Shared(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Shared {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn json_is_one_line_for_each_alert_and_nothing_else() {
+        let (out, stats) = (Shared::default(), Arc::new(SinkStats::default()));
+        let mut sink = ConsoleSink::new(Box::new(out.clone()), ConsoleFormat::Json, true, Arc::clone(&stats));
+        sink.deliver(&alerts("f", 2)).await.expect("written");
+        let text = String::from_utf8(out.0.lock().unwrap().clone()).expect("text");
+        let uids: Vec<String> = text
+            .lines()
+            .map(|line| {
+                serde_json::from_str::<serde_json::Value>(line).expect("JSON")["finding_info"]["uid"].to_string()
+            })
+            .collect();
+        assert_eq!(uids, ["\"f0\"", "\"f1\""]);
+        assert_eq!(stats.read().delivered, 2);
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_is_nobodys_fault() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(reader);
+        let mut sink = ConsoleSink::new(Box::new(writer), ConsoleFormat::Json, false, Arc::default());
+        let error = sink.deliver(&alerts("f", 1)).await.expect_err("closed");
+        assert_eq!(error.whose, Whose::Reader);
+    }
+}

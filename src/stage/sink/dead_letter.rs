@@ -28,8 +28,6 @@ use crate::model::DeadLetter;
 
 /// Longest line in files, on standard error and to webhooks, bytes.
 pub const LINE_BYTES_MAX: usize = 1 << 20;
-/// Longest message to Kafka, bytes: brokers take 1 MB by default, headers and framing included.
-pub const MESSAGE_BYTES_MAX: usize = 900_000;
 /// Longest `detail`, bytes.
 const DETAIL_BYTES_MAX: usize = 4_096;
 
@@ -221,5 +219,77 @@ impl DeadLetterSink for WebhookDeadLetters {
 
     fn flush(&mut self) -> SinkFuture<'_> {
         Box::pin(async { Ok(()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::stage::sink::samples::letter;
+
+    fn line(bytes: &[u8], bytes_max: usize) -> Value {
+        let line = encode(&letter(bytes.to_vec()), bytes_max);
+        assert!(line.len() <= bytes_max, "{} bytes", line.len());
+        assert!(!line.contains(&b'\n'));
+        serde_json::from_slice(&line).expect("JSON")
+    }
+
+    #[test]
+    fn text_is_kept_as_text() {
+        let expected = serde_json::json!({
+            "lane": "audit/3", "offset": 42, "index": 1, "reason": "malformed", "detail": "expected `,` at byte 17",
+            "size": 9, "blake3": blake3::hash(b"{\"a\" \"b\n").to_hex().as_str(), "text": "{\"a\" \"b\n",
+        });
+        let mut expected = expected;
+        expected["size"] = 8.into();
+        assert_eq!(line(b"{\"a\" \"b\n", LINE_BYTES_MAX), expected);
+    }
+
+    #[test]
+    fn other_bytes_are_kept_as_base64() {
+        let kept = line(&[0x1f, 0x8b, 0xff], LINE_BYTES_MAX);
+        assert_eq!(kept["base64"], "H4v/");
+        assert!(kept.get("text").is_none() && kept.get("cut").is_none());
+    }
+
+    #[test]
+    fn whatever_its_size_it_fits_and_says_what_is_missing() {
+        for original in ["x".repeat(3_000), "\u{1}\"é".repeat(1_000), "日本".repeat(700)] {
+            let kept = line(original.as_bytes(), 1_000);
+            assert_eq!(kept["cut"], true);
+            assert_eq!(kept["size"], original.len());
+            assert_eq!(kept["blake3"], blake3::hash(original.as_bytes()).to_hex().as_str());
+            let text = kept["text"].as_str().expect("text");
+            assert!(original.starts_with(text) && text.len() > 100);
+        }
+        let kept = line(&[0xff; 3_000], 1_000);
+        assert_eq!(kept["cut"], true);
+        assert!(STANDARD.decode(kept["base64"].as_str().expect("text")).expect("base64").len() > 400);
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let long = DeadLetter { detail: "é".repeat(10_000), ..letter("x") };
+        assert!(encode(&long, LINE_BYTES_MAX).len() < 5_000);
+    }
+
+    #[tokio::test]
+    async fn files_hold_one_line_each_for_their_owner_only() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("dead.ndjson");
+        let stats = Arc::new(SinkStats::default());
+        let mut sink = FileDeadLetters::open(&FileTarget::plain(&path), RetryPolicy::default(), Arc::clone(&stats))
+            .expect("writable");
+        sink.deliver(&[letter("one\ntwo"), letter(vec![0xff])]).await.expect("written");
+        sink.flush().await.expect("durable");
+        assert_eq!(std::fs::read_to_string(&path).expect("text").lines().count(), 2);
+        assert_eq!(stats.read().delivered, 2);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        }
     }
 }

@@ -225,19 +225,19 @@ impl LineFile {
 
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        let mut at_ms = (self.now_ms)();
-        let mut rotated = self.rotated_name(at_ms);
-        while rotated.exists() {
-            at_ms += 1;
-            rotated = self.rotated_name(at_ms);
-        }
+        let mut older = self.rotated_files()?;
+        // Behind the newest even if the clock went back: by their names the oldest are removed.
+        let at_ms = older.last().map_or(i64::MIN, |&(newest_ms, _)| newest_ms + 1).max((self.now_ms)());
+        let rotated = self.rotated_name(at_ms);
         match fs::rename(&self.target.path, &rotated) {
             // An earlier attempt came as far as this, or somebody else moved it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result?,
         }
         self.begin()?;
-        if let Err(error) = self.prune() {
+        older.push((at_ms, rotated));
+        let surplus = self.target.keep.map_or(0, |keep| older.len().saturating_sub(keep));
+        if let Err(error) = older.iter().take(surplus).try_for_each(|(_, path)| fs::remove_file(path)) {
             tracing::warn!(sink = %self.target.path.display(), %error, "cannot remove old rotated files");
         }
         Ok(())
@@ -268,27 +268,23 @@ impl LineFile {
         self.target.path.with_file_name(name)
     }
 
-    fn prune(&self) -> io::Result<()> {
-        let Some(keep) = self.target.keep else { return Ok(()) };
-        let mut rotated: Vec<PathBuf> = fs::read_dir(folder(&self.target.path))?
+    /// Rotated files with their times, oldest first.
+    fn rotated_files(&self) -> io::Result<Vec<(i64, PathBuf)>> {
+        let mut files: Vec<(i64, PathBuf)> = fs::read_dir(folder(&self.target.path))?
             .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-            .filter(|path| self.is_rotated(path))
+            .filter_map(|path| self.rotated_ms(&path).map(|at_ms| (at_ms, path)))
             .collect();
-        rotated.sort();
-        let surplus = rotated.len().saturating_sub(keep);
-        rotated.iter().take(surplus).try_for_each(fs::remove_file)
+        files.sort();
+        Ok(files)
     }
 
-    /// Whether a path is exactly what [`Self::rotated_name`] makes.
-    fn is_rotated(&self, path: &Path) -> bool {
+    /// The time in a name that [`Self::rotated_name`] made.
+    fn rotated_ms(&self, path: &Path) -> Option<i64> {
         let (stem, extension) = name_parts(&self.target.path);
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let time = name
-            .strip_prefix(&*stem.to_string_lossy())
-            .and_then(|rest| rest.strip_prefix('-'))
-            .and_then(|rest| rest.strip_suffix(&*extension.to_string_lossy()))
-            .and_then(|rest| rest.strip_suffix('Z'));
-        time.is_some_and(|time| NaiveDateTime::parse_from_str(time, TIME_FORMAT).is_ok())
+        let name = path.file_name()?.to_str()?;
+        let rest = name.strip_prefix(stem.to_str()?)?.strip_prefix('-')?;
+        let time = rest.strip_suffix(extension.to_str()?)?.strip_suffix('Z')?;
+        Some(NaiveDateTime::parse_from_str(time, TIME_FORMAT).ok()?.and_utc().timestamp_millis())
     }
 
     #[cfg(unix)]
@@ -412,4 +408,176 @@ fn last_line_start(file: &mut File, size: u64) -> io::Result<u64> {
         end = begin;
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::stage::sink::samples::{alert, alerts};
+
+    fn folder() -> TempDir {
+        tempfile::tempdir().expect("a folder for the test")
+    }
+
+    fn open(path: &Path) -> Result<FileSink, SinkError> {
+        FileSink::open(&FileTarget::plain(path), RetryPolicy::default(), Arc::default())
+    }
+
+    fn open_error(path: &Path) -> String {
+        open(path).expect_err("refused").to_string()
+    }
+
+    fn lines(texts: &[&'static str]) -> Vec<Bytes> {
+        texts.iter().map(|text| Bytes::from_static(text.as_bytes())).collect()
+    }
+
+    /// Names in a folder, sorted, with their contents.
+    fn contents(folder: &TempDir) -> Vec<(String, String)> {
+        let mut files: Vec<(String, String)> = fs::read_dir(folder.path())
+            .expect("a folder")
+            .map(|entry| entry.expect("an entry"))
+            .map(|entry| {
+                (entry.file_name().into_string().expect("text"), fs::read_to_string(entry.path()).expect("text"))
+            })
+            .collect();
+        files.sort();
+        files
+    }
+
+    #[tokio::test]
+    async fn alerts_are_appended_over_restarts() {
+        let folder = folder();
+        let path = folder.path().join("alerts.ndjson");
+        for round in ["a", "b"] {
+            let mut sink = open(&path).expect("writable");
+            sink.deliver(&alerts(round, 2)).await.expect("written");
+            sink.flush().await.expect("durable");
+        }
+        let expected: String = ["a0", "a1", "b0", "b1"]
+            .iter()
+            .map(|uid| String::from_utf8_lossy(&alert(uid).ocsf).into_owned() + "\n")
+            .collect();
+        assert_eq!(fs::read_to_string(&path).expect("text"), expected);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_cut_and_a_whole_one_ended() {
+        let folder = folder();
+        let path = folder.path().join("alerts.ndjson");
+        for (found, left) in [
+            ("{\"a\":1}\n{\"b\":", "{\"a\":1}\n"),
+            ("{\"a\":", ""),
+            ("{\"a\":1}\n\0\0\0", "{\"a\":1}\n"),
+            ("{\"a\":1}\n{\"b\":2}", "{\"a\":1}\n{\"b\":2}\n"),
+            ("{\"a\":1}\n", "{\"a\":1}\n"),
+        ] {
+            fs::write(&path, found).expect("written");
+            drop(open(&path).expect(found));
+            assert_eq!(fs::read_to_string(&path).expect("text"), left);
+        }
+        let long = format!("{{\"a\":1}}\n{{\"b\":\"{}", "x".repeat(200_000));
+        fs::write(&path, long).expect("written");
+        drop(open(&path).expect("long"));
+        assert_eq!(fs::read_to_string(&path).expect("text"), "{\"a\":1}\n");
+    }
+
+    #[test]
+    fn files_of_somebody_else_are_left_alone() {
+        let folder = folder();
+        let path = folder.path().join("notes.txt");
+        fs::write(&path, "my notes").expect("written");
+        assert!(open_error(&path).contains("not a file of this program"));
+        assert_eq!(fs::read_to_string(&path).expect("text"), "my notes");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_explained() {
+        let folder = folder();
+        let missing = folder.path().join("no/such/alerts.ndjson");
+        assert!(open_error(&missing).contains("no/such` does not exist; create it first"));
+        assert!(open_error(folder.path()).contains("it is a folder; name a file in it"));
+        let path = folder.path().join("alerts.ndjson");
+        let _first = open(&path).expect("free");
+        assert!(open_error(&path).contains("written to by another sink or process"));
+    }
+
+    /// The clock of the rotation tests; each test runs in its own thread, so each has its own.
+    fn now() -> i64 {
+        NOW.with(|now| now.load(Ordering::Relaxed))
+    }
+
+    thread_local! {
+        static NOW: AtomicI64 = const { AtomicI64::new(1_795_558_293_000) };
+    }
+
+    fn rotating(folder: &TempDir, bytes: Option<u64>, every: Option<Duration>, keep: Option<usize>) -> LineFile {
+        let path = folder.path().join("alerts.ndjson");
+        let target = FileTarget { path, rotate_bytes: bytes, rotate_every: every, keep };
+        LineFile::open(target, Access::Group, now).expect("writable")
+    }
+
+    #[test]
+    fn size_rotates_before_the_limit_and_keeps_the_newest() {
+        let folder = folder();
+        let mut file = rotating(&folder, Some(4), None, Some(2));
+        fs::write(folder.path().join("alerts-2026.ndjson"), "not ours").expect("written");
+        file.append(&lines(&["1", "2", "3", "4", "5"])).expect("written");
+        file.append(&lines(&["6", "7", "too long", "9"])).expect("written");
+        let found = contents(&folder);
+        let texts: Vec<&str> = found.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["not ours", "7\n", "too long\n", "9\n"], "{found:?}");
+    }
+
+    #[test]
+    fn time_rotates_when_the_clock_passes_a_multiple() {
+        let folder = folder();
+        let mut file = rotating(&folder, None, Some(Duration::from_secs(3_600)), None);
+        file.append(&lines(&["1"])).expect("written");
+        file.append(&lines(&["2"])).expect("written");
+        NOW.with(|now| now.fetch_add(3_600_000, Ordering::Relaxed));
+        file.append(&lines(&["3"])).expect("written");
+        let texts: Vec<String> = contents(&folder).into_iter().map(|(_, text)| text).collect();
+        assert_eq!(texts, ["1\n2\n", "3\n"]);
+    }
+
+    #[test]
+    fn a_failed_write_leaves_no_half_line() {
+        let folder = folder();
+        let mut file = rotating(&folder, None, None, None);
+        file.append(&lines(&["whole"])).expect("written");
+        // As after a write that stopped in the middle.
+        file.file.write_all(b"ha").expect("written");
+        file.torn = true;
+        file.append(&lines(&["next"])).expect("written");
+        assert_eq!(fs::read_to_string(folder.path().join("alerts.ndjson")).expect("text"), "whole\nnext\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_was_moved_away_is_begun_anew() {
+        let folder = folder();
+        let mut file = rotating(&folder, None, None, None);
+        file.append(&lines(&["old"])).expect("written");
+        fs::rename(folder.path().join("alerts.ndjson"), folder.path().join("moved")).expect("renamed");
+        file.sync().expect("durable");
+        file.append(&lines(&["new"])).expect("written");
+        let expected = [("alerts.ndjson".to_owned(), "new\n".to_owned()), ("moved".to_owned(), "old\n".to_owned())];
+        assert_eq!(contents(&folder), expected);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_full_disk_is_repeated_for_ever() {
+        let retry = RetryPolicy { delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(2) };
+        let stats = Arc::new(SinkStats::default());
+        let mut sink = FileSink::open(&FileTarget::plain("/dev/full"), retry, Arc::clone(&stats)).expect("there");
+        let delivery = alerts("f", 1);
+        let waited = tokio::time::timeout(Duration::from_millis(200), sink.deliver(&delivery)).await;
+        assert!(waited.is_err(), "it never gives up");
+        assert!(stats.read().retried > 3 && stats.read().delivered == 0);
+    }
 }

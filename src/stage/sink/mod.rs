@@ -18,6 +18,8 @@ mod file;
 mod memory;
 mod outbox;
 mod retry;
+#[cfg(test)]
+mod samples;
 mod stats;
 mod url;
 mod webhook;
@@ -29,9 +31,7 @@ use std::sync::Arc;
 use crate::model::{Alert, DeadLetter};
 
 pub use console::{ConsoleFormat, ConsoleSink, plain, render};
-pub use dead_letter::{
-    FileDeadLetters, LINE_BYTES_MAX, MESSAGE_BYTES_MAX, StderrDeadLetters, WebhookDeadLetters, encode,
-};
+pub use dead_letter::{FileDeadLetters, LINE_BYTES_MAX, StderrDeadLetters, WebhookDeadLetters, encode};
 pub use file::FileSink;
 pub use memory::{Kept, MemorySink};
 pub use outbox::{Outbox, OutboxLimits};

@@ -231,3 +231,116 @@ impl Courier {
         self.shared.stats.queued(queue.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stage::sink::samples::{alert, alerts};
+    use crate::stage::sink::{MemorySink, SinkError, SinkFuture};
+
+    const QUICK: RetryPolicy = RetryPolicy { delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(5) };
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    fn uids(sink: &MemorySink) -> Vec<String> {
+        sink.kept().alerts.iter().map(|alert| alert.uid.to_string()).collect()
+    }
+
+    fn start(sink: impl AlertSink + 'static, alerts_max: usize) -> (Outbox, Arc<SinkStats>) {
+        let stats = Arc::new(SinkStats::default());
+        let limits = OutboxLimits { alerts_max, ..OutboxLimits::default() };
+        (Outbox::start("test", Box::new(sink), limits, QUICK, Arc::clone(&stats)), stats)
+    }
+
+    /// Takes nothing until the gate opens.
+    struct Gated {
+        gate: Arc<tokio::sync::Semaphore>,
+        then: MemorySink,
+    }
+
+    impl AlertSink for Gated {
+        fn deliver<'a>(&'a mut self, alerts: &'a [Alert]) -> SinkFuture<'a> {
+            Box::pin(async move {
+                drop(self.gate.acquire().await.expect("open"));
+                self.then.deliver(alerts).await
+            })
+        }
+
+        fn flush(&mut self) -> SinkFuture<'_> {
+            AlertSink::flush(&mut self.then)
+        }
+    }
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_and_is_flushed_before_the_end() {
+        let memory = MemorySink::default();
+        let (outbox, stats) = start(memory.clone(), 1_000);
+        for round in 0..10 {
+            outbox.push(&alerts(&format!("{round}-"), 20));
+        }
+        assert_eq!(outbox.close(PATIENCE).await, 0);
+        assert_eq!(uids(&memory).len(), 200);
+        assert_eq!(uids(&memory)[199], "9-19");
+        assert_eq!(memory.kept().alerts_durable, 200);
+        assert_eq!(stats.read().queued, 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_outbox_gives_up_the_oldest_and_never_waits() {
+        let (gate, memory) = (Arc::new(tokio::sync::Semaphore::new(0)), MemorySink::default());
+        let (outbox, stats) = start(Gated { gate: Arc::clone(&gate), then: memory.clone() }, 3);
+        outbox.push(&[alert("in hand")]);
+        while stats.read().queued != 1 || !outbox.shared.queue().waiting.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        outbox.push(&alerts("late", 5));
+        assert_eq!((stats.read().dropped, stats.read().queued), (2, 4));
+        gate.add_permits(1);
+        assert_eq!(outbox.close(PATIENCE).await, 0);
+        assert_eq!(uids(&memory), ["in hand", "late2", "late3", "late4"]);
+    }
+
+    #[tokio::test]
+    async fn bytes_bound_the_queue_too() {
+        let stats = Arc::new(SinkStats::default());
+        let limits = OutboxLimits { alerts_max: 1_000, bytes_max: 3 * weight(&alert("f0")) };
+        let gated = Gated { gate: Arc::new(tokio::sync::Semaphore::new(0)), then: MemorySink::default() };
+        let outbox = Outbox::start("test", Box::new(gated), limits, QUICK, Arc::clone(&stats));
+        outbox.push(&alerts("f", 10));
+        assert_eq!(stats.read().dropped, 7);
+    }
+
+    #[tokio::test]
+    async fn a_sink_that_is_down_at_the_end_costs_bounded_time() {
+        let gated = Gated { gate: Arc::new(tokio::sync::Semaphore::new(0)), then: MemorySink::default() };
+        let (outbox, stats) = start(gated, 100);
+        outbox.push(&alerts("f", 7));
+        assert_eq!(outbox.close(Duration::from_millis(50)).await, 7);
+        assert_eq!((stats.read().dropped, stats.read().queued), (7, 0));
+    }
+
+    #[tokio::test]
+    async fn even_a_final_error_is_tried_again() {
+        let memory = MemorySink::default();
+        memory.fail_next(SinkError::user("wrong token"));
+        memory.fail_next(SinkError::external("down"));
+        let (outbox, stats) = start(memory.clone(), 100);
+        outbox.push(&alerts("f", 2));
+        assert_eq!(outbox.close(PATIENCE).await, 0);
+        assert_eq!(uids(&memory), ["f0", "f1"]);
+        assert_eq!(stats.read().retried, 2);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_went_away_ends_it_quietly() {
+        let memory = MemorySink::default();
+        memory.fail_next(SinkError::reader_gone());
+        let (outbox, stats) = start(memory.clone(), 100);
+        outbox.push(&alerts("f", 2));
+        while !outbox.shared.queue().ended {
+            tokio::task::yield_now().await;
+        }
+        outbox.push(&alerts("g", 2));
+        assert_eq!(outbox.close(PATIENCE).await, 0);
+        assert_eq!(stats.read(), crate::stage::sink::SinkCounts::default());
+    }
+}

@@ -471,3 +471,6 @@ fn patience(query: Option<&str>) -> Duration {
 fn units(bytes: u64) -> u64 {
     bytes / BUDGET_UNIT + 1
 }
+
+#[cfg(test)]
+mod tests;
