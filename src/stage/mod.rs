@@ -1,3 +1,5 @@
-//! The steps of the data path, each blind to the others: they meet in `model`, and only the flow knows their order.
+//! The six steps from input to delivery. Each is blind to the other five: they meet in `model`, and only `flow` knows
+//! their order.
 
 pub mod sink;
+pub mod source;
