@@ -10,6 +10,10 @@
 
 pub mod stage;
 
+pub mod kafka;
+
 pub mod model;
 
 pub mod json;
+
+pub mod clock;

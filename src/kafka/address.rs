@@ -15,7 +15,9 @@ pub struct Address {
 
 /// An address that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{address}` is no Kafka address: {problem}; write it as kafka://broker-1:9092,broker-2:9092/audit?group=kubetide")]
+#[error(
+    "`{address}` is no Kafka address: {problem}; write it as kafka://broker-1:9092,broker-2:9092/audit?group=kubetide"
+)]
 pub struct AddressError {
     /// The address without its options, which may hold what should not be repeated.
     pub address: String,
@@ -107,8 +109,9 @@ mod tests {
 
     #[test]
     fn brokers_topics_and_options_are_read() {
-        let address: Address =
-            "kafka://a:9092,[::1]:9093/one,two.x?group=g&ssl.ca.location=%2Fetc%2Fca.pem&a.b=1+1".parse().expect("good");
+        let address: Address = "kafka://a:9092,[::1]:9093/one,two.x?group=g&ssl.ca.location=%2Fetc%2Fca.pem&a.b=1+1"
+            .parse()
+            .expect("good");
         assert_eq!(address.brokers, "a:9092,[::1]:9093");
         assert_eq!(address.topics, ["one", "two.x"]);
         let expected = [("group", "g"), ("ssl.ca.location", "/etc/ca.pem"), ("a.b", "1+1")];

@@ -76,11 +76,8 @@ impl Error {
     /// What an error of a running client means: `None` where the client mends it by itself.
     pub fn of_run(error: &KafkaError, brokers: &str) -> Option<Error> {
         use RDKafkaErrorCode as Code;
-        let refused = |what: &str, needed| Error::NotAuthorised {
-            brokers: brokers.to_owned(),
-            what: what.to_owned(),
-            needed,
-        };
+        let refused =
+            |what: &str, needed| Error::NotAuthorised { brokers: brokers.to_owned(), what: what.to_owned(), needed };
         let code = error.rdkafka_error_code()?;
         match code {
             Code::GroupAuthorizationFailed => Some(refused("the consumer group", "READ on the group")),

@@ -1,6 +1,7 @@
 //! Hears librdkafka: its log lines go to tracing, its errors are counted, and trouble is told once instead of on
 //! every attempt to reconnect.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
@@ -30,6 +31,12 @@ struct Heard {
     told: Vec<RDKafkaErrorCode>,
     /// Text of the newest error about data, which names the partition that the error itself does not carry.
     reason: String,
+}
+
+impl fmt::Debug for Monitor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Monitor").field("brokers", &self.brokers).finish_non_exhaustive()
+    }
 }
 
 impl Monitor {
@@ -183,7 +190,11 @@ mod tests {
     #[test]
     fn refused_credentials_are_certain_at_once() {
         let monitor = monitor();
-        fail(&monitor, RDKafkaErrorCode::Authentication, "sasl_ssl://a:1/bootstrap: SASL: nope (after 3ms in state AUTH)");
+        fail(
+            &monitor,
+            RDKafkaErrorCode::Authentication,
+            "sasl_ssl://a:1/bootstrap: SASL: nope (after 3ms in state AUTH)",
+        );
         let verdict = monitor.verdict();
         let expected = Error::Authentication { brokers: "a:1".into(), reason: "SASL: nope".into() };
         assert_eq!(verdict, Some(expected));

@@ -132,11 +132,7 @@ impl Properties {
 }
 
 /// One given property, its file or variable read.
-fn resolve(
-    name: &str,
-    value: &str,
-    environment: impl Fn(&str) -> Option<String>,
-) -> Result<(String, String), Error> {
+fn resolve(name: &str, value: &str, environment: impl Fn(&str) -> Option<String>) -> Result<(String, String), Error> {
     let fail = |property: &str, problem: String| Error::Property { property: property.to_owned(), problem };
     if let Some(property) = name.strip_suffix(".file") {
         let text = std::fs::read_to_string(value).map_err(|e| fail(name, format!("cannot read `{value}`: {e}")))?;

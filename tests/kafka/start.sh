@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts one real Kafka broker for tests and prints its address once it answers.
 #
-#   tests/kafka/start.sh --dir DIR [--jars DIR] [--port N] [--sasl] [--heap SIZE] [--wait SECONDS]
+#   tests/kafka/start.sh --dir DIR [--jars DIR] [--port N] [--sasl] [--heap SIZE] [--wait SECONDS] [--with PID]
 #
 #   --dir    everything of this broker: data, settings, certificates, log, pid. Start again with the same folder
 #            to get the same data back; delete the folder to forget it.
@@ -10,6 +10,7 @@
 #   --sasl   clients must use TLS and SCRAM-SHA-512: user `audit`, password `audit-secret`,
 #            certificate authority in DIR/tls/ca.pem.
 #   --heap   Java heap (default 320m)
+#   --with   stop by itself when that process is gone, so that a test run that dies leaves nothing behind
 #   --wait   how long to wait for the broker before giving up (default 90)
 #
 # Needs Java 17 or newer, Maven for the first start, and openssl for --sasl. No container, no root.
@@ -17,7 +18,7 @@
 set -euo pipefail
 
 self=$(cd "$(dirname "$0")" && pwd)
-dir= jars= port=19092 sasl=no heap=320m wait_s=90
+dir= jars= port=19092 sasl=no heap=320m wait_s=90 owner=
 while [ $# -gt 0 ]; do
   case $1 in
     --dir) dir=$2; shift 2 ;;
@@ -25,6 +26,7 @@ while [ $# -gt 0 ]; do
     --port) port=$2; shift 2 ;;
     --heap) heap=$2; shift 2 ;;
     --wait) wait_s=$2; shift 2 ;;
+    --with) owner=$2; shift 2 ;;
     --sasl) sasl=yes; shift ;;
     *) echo "start.sh: unknown argument $1" >&2; exit 2 ;;
   esac
@@ -146,6 +148,9 @@ fi
 nohup "${run[@]}" "-Xmx$heap" kafka.Kafka "$dir/broker.properties" >"$dir/console.log" 2>&1 </dev/null &
 pid=$!
 echo $pid >"$dir/pid"
+if [ -n "$owner" ]; then
+  nohup bash -c 'while kill -0 $0 && kill -0 $1; do sleep 1; done; kill -9 $1' "$owner" $pid >/dev/null 2>&1 </dev/null &
+fi
 
 for ((tick = 0; tick < wait_s * 5; tick++)); do
   if grep -q 'Kafka Server started' "$dir/broker.log" && (: <>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then

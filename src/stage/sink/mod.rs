@@ -12,6 +12,8 @@
 //!
 //! Names of sinks are [`SinkUrl`]s; [`open_alert_sink`] and [`open_dead_letter_sink`] turn them into sinks.
 
+mod kafka;
+mod stats;
 mod url;
 
 use std::future::Future;
@@ -19,6 +21,8 @@ use std::pin::Pin;
 
 use crate::model::{Alert, DeadLetter};
 
+pub use kafka::{KafkaDeadLetters, KafkaSink};
+pub use stats::{SinkCounts, SinkStats};
 pub use url::{FileTarget, HttpTarget, KafkaTarget, SinkUrl, UrlError};
 
 /// What a sink's calls return: boxed, so that sinks can be `dyn`.

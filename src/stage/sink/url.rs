@@ -153,8 +153,7 @@ fn file(text: &str, is_url: bool) -> Result<FileTarget, Problem> {
 fn kafka(rest: &str) -> Result<KafkaTarget, Problem> {
     let fail = |problem: String| (problem, KAFKA_EXAMPLE);
     let (address, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (brokers, topic) =
-        address.split_once('/').ok_or_else(|| fail("it names no topic after the brokers".into()))?;
+    let (brokers, topic) = address.split_once('/').ok_or_else(|| fail("it names no topic after the brokers".into()))?;
     for broker in brokers.split(',') {
         check_broker(broker).map_err(fail)?;
     }
@@ -195,13 +194,8 @@ fn http(text: &str) -> Result<HttpTarget, Problem> {
     if parsed.host_str().is_none_or(str::is_empty) {
         return Err(fail("it names no host".into()));
     }
-    let mut target = HttpTarget {
-        url: parsed.to_string(),
-        token_file: None,
-        ca_file: None,
-        timeout: None,
-        concurrency: None,
-    };
+    let mut target =
+        HttpTarget { url: parsed.to_string(), token_file: None, ca_file: None, timeout: None, concurrency: None };
     for (key, value) in pairs(options).map_err(fail)? {
         let result = match key.as_str() {
             "token_file" => Ok(target.token_file = Some(value.into())),
@@ -276,7 +270,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         _ => None,
     };
     let ms = factor_ms.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
-    ms.filter(|&v| v > 0).map(Duration::from_millis).ok_or_else(|| format!("`{text}` is not a time; write 30s, 6h or 1d"))
+    ms.filter(|&v| v > 0)
+        .map(Duration::from_millis)
+        .ok_or_else(|| format!("`{text}` is not a time; write 30s, 6h or 1d"))
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -374,7 +370,8 @@ mod tests {
 
     #[test]
     fn webhook_options_follow_the_hash_and_the_query_stays_the_receivers() {
-        let SinkUrl::Http(target) = ok("https://siem.example.com/hook?team=a#token_file=/run/t&timeout=500ms&concurrency=2")
+        let SinkUrl::Http(target) =
+            ok("https://siem.example.com/hook?team=a#token_file=/run/t&timeout=500ms&concurrency=2")
         else {
             panic!("not http")
         };

@@ -67,13 +67,19 @@ impl Reader {
             }
         }
         if !lost && !lanes.is_empty() && !self.drain(consumer, Some(self.options.drain)) {
-            tracing::warn!(partitions = lanes.len(), "partitions go before all their records are delivered; \
-                their next owner reads those again");
+            tracing::warn!(
+                partitions = lanes.len(),
+                "partitions go before all their records are delivered; \
+                their next owner reads those again"
+            );
         }
         // Where the drain did not get that far, their next owner reads these.
         self.builder.retain(|record| !lanes.contains(&record.position.lane));
         for chunk in &mut self.ready {
             chunk.records.retain(|record| !lanes.contains(&record.position.lane));
+        }
+        for element in partitions.elements() {
+            consumer.context().monitor.events().released(element.topic(), element.partition());
         }
         for &lane in &lanes {
             consumer.context().ledger.disown(lane);
@@ -172,7 +178,8 @@ impl Reader {
         let reason = consumer.context().monitor.reason();
         let mut list = TopicPartitionList::new();
         let mut whole = TopicPartitionList::new();
-        let owned: Vec<usize> = (0..self.parts.len()).filter(|&at| self.parts.get(at).is_some_and(|p| p.owned)).collect();
+        let owned: Vec<usize> =
+            (0..self.parts.len()).filter(|&at| self.parts.get(at).is_some_and(|p| p.owned)).collect();
         for at in owned {
             let Some(part) = self.parts.get(at) else { continue };
             let (topic, partition, next) = (part.topic.clone(), part.partition, part.next);
@@ -193,7 +200,10 @@ impl Reader {
             add(&mut list, &topic, partition, start);
         }
         if list.count() == 0 {
-            tracing::warn!(reason, "a position is refused but within bounds, all partitions start again where they are");
+            tracing::warn!(
+                reason,
+                "a position is refused but within bounds, all partitions start again where they are"
+            );
             self.restart(consumer, &whole, &TopicPartitionList::new());
         } else {
             self.restart(consumer, &list, &whole);
@@ -205,7 +215,12 @@ impl Reader {
         let (topic, partition) = (part.topic.clone(), part.partition);
         let (cause, from, to) = if next < low { ("expired", next, low) } else { ("truncated", high, next) };
         tracing::error!(
-            topic = &*topic, partition, from, to, cause, reason,
+            topic = &*topic,
+            partition,
+            from,
+            to,
+            cause,
+            reason,
             "records are gone before they were read; going on with the oldest one"
         );
         consumer.context().monitor.events().gap_found(&topic, partition, from, to, cause);

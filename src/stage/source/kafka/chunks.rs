@@ -33,13 +33,7 @@ impl Builder {
     }
 
     /// Adds a record. A record without value (a tombstone) gets an empty range.
-    pub(super) fn push(
-        &mut self,
-        position: Position,
-        payload: &[u8],
-        time_ms: Option<i64>,
-        cluster: Option<Arc<str>>,
-    ) {
+    pub(super) fn push(&mut self, position: Position, payload: &[u8], time_ms: Option<i64>, cluster: Option<Arc<str>>) {
         if self.opened.is_none() {
             self.opened = Some(Instant::now());
             self.bytes.reserve(self.room);

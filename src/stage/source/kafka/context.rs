@@ -28,11 +28,19 @@ pub(super) struct Callbacks {
     pub(super) ledger: Arc<Ledger>,
     changes: Mutex<VecDeque<Change>>,
     closing: AtomicBool,
+    /// Commits fail at present, and somebody was told.
+    refused: AtomicBool,
 }
 
 impl Callbacks {
     pub(super) fn new(monitor: Monitor, ledger: Arc<Ledger>) -> Callbacks {
-        Callbacks { monitor, ledger, changes: Mutex::default(), closing: AtomicBool::new(false) }
+        Callbacks {
+            monitor,
+            ledger,
+            changes: Mutex::default(),
+            closing: AtomicBool::default(),
+            refused: AtomicBool::default(),
+        }
     }
 
     /// The oldest change that is not answered.
@@ -76,14 +84,16 @@ impl ConsumerContext for Callbacks {
             match (outcome, element.offset()) {
                 (Ok(()), Offset::Offset(next)) => {
                     self.ledger.committed(topic, partition, next);
-                    self.monitor.events().committed(topic, partition, next);
+                    self.refused.store(false, Ordering::Relaxed);
                 }
                 (Ok(()), _) => {}
                 (Err(error), _) => {
                     let code = error.rdkafka_error_code().map_or_else(String::new, |code| format!("{code:?}"));
                     self.ledger.commit_failed(topic, partition);
                     self.monitor.events().commit_failed(&code);
-                    tracing::warn!(topic, partition, code, "commit of a position failed, will be repeated");
+                    if !self.refused.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(topic, partition, code, "commit of a position failed, will be repeated");
+                    }
                 }
             }
         }

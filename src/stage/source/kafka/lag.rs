@@ -11,6 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use super::context::Client;
 use super::ledger::Standing;
 use crate::clock::now_ms;
+use crate::kafka::Progress;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -30,7 +31,8 @@ impl LagMeter {
             }
         };
         let thread = std::thread::Builder::new().name("kafka-lag".to_owned()).spawn(run);
-        let thread = thread.map_err(|error| tracing::warn!(%error, "no thread for measuring the lag, going on without"));
+        let thread =
+            thread.map_err(|error| tracing::warn!(%error, "no thread for measuring the lag, going on without"));
         LagMeter { stop: Some(stop), thread: thread.ok() }
     }
 }
@@ -47,14 +49,19 @@ impl Drop for LagMeter {
 fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) {
     let Some(consumer) = consumer.upgrade() else { return };
     let callbacks = consumer.context();
-    for Standing { topic, partition, sent, time_ms } in callbacks.ledger.standings() {
+    for Standing { topic, partition, sent, committed, time_ms } in callbacks.ledger.standings() {
         if stopped() {
             return;
         }
         let Ok((low, high)) = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT) else { continue };
         callbacks.monitor.reached();
-        let records = u64::try_from(high - sent.unwrap_or(low)).unwrap_or(0);
-        let behind_ms = time_ms.filter(|_| records > 0).map_or(0, |time| (now_ms() - time).max(0));
-        callbacks.monitor.events().lag_measured(&topic, partition, records, behind_ms as f64 / 1_000.0);
+        let position = sent.unwrap_or(low);
+        let behind_ms = match time_ms {
+            _ if position >= high => Some(0),
+            time => time.map(|time| (now_ms() - time).max(0)),
+        };
+        let lag_seconds = behind_ms.map(|ms| ms as f64 / 1_000.0);
+        let progress = Progress { position: Some(position), committed, end: Some(high), lag_seconds };
+        callbacks.monitor.events().progressed(&topic, partition, progress);
     }
 }

@@ -33,6 +33,7 @@ pub(super) struct Standing {
     pub topic: Arc<str>,
     pub partition: i32,
     pub sent: Option<i64>,
+    pub committed: Option<i64>,
     pub time_ms: Option<i64>,
 }
 
@@ -123,7 +124,13 @@ impl Ledger {
         let entries = self.entries();
         let owned = entries.iter().filter(|e| e.owned);
         owned
-            .map(|e| Standing { topic: Arc::clone(&e.topic), partition: e.partition, sent: e.sent, time_ms: e.time_ms })
+            .map(|e| Standing {
+                topic: Arc::clone(&e.topic),
+                partition: e.partition,
+                sent: e.sent,
+                committed: e.committed,
+                time_ms: e.time_ms,
+            })
             .collect()
     }
 

@@ -24,6 +24,7 @@ mod options;
 mod reader;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,12 @@ pub struct KafkaSource {
     options: KafkaOptions,
     /// Ends of the partitions at the time of opening, where the run is to end there.
     ends: HashMap<(String, i32), i64>,
+}
+
+impl fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSource").field("options", &self.options).finish_non_exhaustive()
+    }
 }
 
 impl KafkaSource {

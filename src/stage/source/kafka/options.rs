@@ -57,7 +57,8 @@ impl Default for Clusters {
 impl Clusters {
     /// The lane of a partition.
     pub(super) fn lane(&self, topic: &str, partition: i32) -> Lane {
-        let matched = self.topic.as_ref().and_then(|pattern| pattern.captures(topic)?.get(1)).map(|m| m.as_str().into());
+        let matched =
+            self.topic.as_ref().and_then(|pattern| pattern.captures(topic)?.get(1)).map(|m| m.as_str().into());
         Lane {
             name: format!("{topic}/{partition}").into(),
             fallback_cluster: topic.into(),
@@ -136,7 +137,8 @@ impl KafkaOptions {
 
     fn set(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let wrong = |problem: String| Error::Property { property: name.to_owned(), problem };
-        let number = || value.parse::<u32>().ok().filter(|&n| n > 0).ok_or_else(|| wrong(format!("`{value}` is no number")));
+        let number =
+            || value.parse::<u32>().ok().filter(|&n| n > 0).ok_or_else(|| wrong(format!("`{value}` is no number")));
         match name {
             "group" => self.properties.require("group.id", value, "`group` says so").map(drop)?,
             "start" => self.start = start(value).map_err(wrong)?,

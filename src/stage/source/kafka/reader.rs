@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hashbrown::HashMap as Cache;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -73,7 +72,7 @@ pub(super) struct Reader {
     pub(super) joined: bool,
     /// The pipeline has gone.
     pub(super) closed: bool,
-    clusters: Cache<Box<[u8]>, Arc<str>>,
+    clusters: HashMap<Box<[u8]>, Arc<str>>,
     kept_house: Instant,
 }
 
@@ -99,7 +98,7 @@ impl Reader {
             paused: None,
             joined: false,
             closed: false,
-            clusters: Cache::new(),
+            clusters: HashMap::new(),
             kept_house: Instant::now(),
         }
     }
@@ -299,6 +298,7 @@ impl Reader {
             return;
         }
         self.kept_house = Instant::now();
+        consumer.context().monitor.events().polled();
         ask_commit(consumer, &consumer.context().ledger.overdue());
         if self.options.until_end {
             self.check_tails();
