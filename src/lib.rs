@@ -10,6 +10,8 @@
 
 pub mod stage;
 
+pub mod kafka;
+
 pub mod model;
 
 pub mod json;

@@ -6,6 +6,7 @@
 //! then. Whatever was sent and not committed is sent again after a restart.
 
 pub mod http;
+pub mod kafka;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
