@@ -155,7 +155,7 @@ fn facts(alert: &Alert) -> String {
     text
 }
 
-/// Who did it and from where, out of the alert's JSON: the newest evidence says it.
+/// Who did it and from where, out of the alert's JSON: the newest evidence stands first.
 fn who(ocsf: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Finding {
@@ -180,7 +180,7 @@ fn who(ocsf: &[u8]) -> String {
         ip: Option<String>,
     }
     let finding: Option<Finding> = serde_json::from_slice(ocsf).ok();
-    let Some(evidence) = finding.and_then(|finding| finding.evidences.into_iter().next_back()) else {
+    let Some(evidence) = finding.and_then(|finding| finding.evidences.into_iter().next()) else {
         return String::new();
     };
     let name = evidence.actor.and_then(|actor| actor.user).and_then(|user| user.name);

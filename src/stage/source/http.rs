@@ -21,6 +21,7 @@
 
 mod address;
 mod body;
+mod tls;
 mod token;
 
 use std::fmt;
@@ -37,16 +38,18 @@ use axum::extract::Request;
 use axum::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum_server::tls_openssl::{OpenSSLAcceptor, OpenSSLConfig};
+use axum_server::tls_openssl::OpenSSLAcceptor;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Committer, Intake, Source, SourceError, Stop, TrySend};
+use crate::clock::Instant;
 use crate::model::{Chunk, Lane, Position, RawRecord};
 use crate::options;
 
 pub use address::HttpAddress;
 use body::Encoding;
+use tls::Tls;
 use token::Token;
 
 /// Time for the headers of a request, and for the whole body of one.
@@ -59,6 +62,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const CHECKPOINT_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for requests under way once a stop is asked for.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look whether the certificate was renewed.
+const RENEW_PAUSE: Duration = Duration::from_secs(60);
 /// Bodies held in memory at once, as a multiple of the largest one.
 const BUDGET_BODIES: u64 = 3;
 /// Unit of the memory budget.
@@ -80,7 +85,7 @@ pub struct HttpCounts {
 /// A bound listener that becomes a source.
 pub struct HttpSource {
     listener: TcpListener,
-    tls: Option<OpenSSLConfig>,
+    tls: Option<Tls>,
     receiver: Arc<Receptionist>,
     checkpoints: Receiver<()>,
 }
@@ -100,13 +105,7 @@ impl HttpSource {
         let listener = TcpListener::bind(&address.listen).map_err(|error| {
             SourceError::configuration(format!("cannot listen on `{}`: {error}; is it in use?", address.listen))
         })?;
-        let tls = match &address.tls {
-            None => None,
-            Some((cert, key)) => Some(OpenSSLConfig::from_pem_chain_file(cert, key).map_err(|error| {
-                let files = format!("certificate `{}` with key `{}`", cert.display(), key.display());
-                SourceError::configuration(format!("cannot use {files}: {error}"))
-            })?),
-        };
+        let tls = address.tls.as_ref().map(|(cert, key)| Tls::read(cert, key)).transpose()?;
         let token = address.token_file.as_deref().map(Token::read).transpose()?;
         let open_to_all = listener.local_addr().is_ok_and(|local| !local.ip().is_loopback());
         if token.is_none() && open_to_all {
@@ -177,7 +176,7 @@ impl Source for HttpSource {
 /// Serves until a stop is asked for, then lets requests under way finish.
 async fn serve(
     listener: TcpListener,
-    tls: Option<OpenSSLConfig>,
+    tls: Option<Tls>,
     receiver: Arc<Receptionist>,
     intake: Intake,
     stop: Stop,
@@ -189,16 +188,22 @@ async fn serve(
     let handle = axum_server::Handle::new();
     let watched = handle.clone();
     // Ends with the runtime at the latest.
+    let mut renewed = tls.clone();
     tokio::spawn(async move {
+        let mut looked = Instant::now();
         while !stop.requested() {
             tokio::time::sleep(Duration::from_millis(50)).await;
+            if looked.elapsed() >= RENEW_PAUSE {
+                looked = Instant::now();
+                renewed.iter_mut().for_each(Tls::renew);
+            }
         }
         watched.graceful_shutdown(Some(DRAIN_PATIENCE));
     });
     let mut server = axum_server::from_tcp(listener)?.handle(handle).first_request_timeout(READ_PATIENCE);
     server.http_builder().http1().header_read_timeout(READ_PATIENCE);
     match tls {
-        Some(config) => server.acceptor(OpenSSLAcceptor::new(config)).serve(app.into_make_service()).await,
+        Some(tls) => server.acceptor(OpenSSLAcceptor::new(tls.config)).serve(app.into_make_service()).await,
         None => server.serve(app.into_make_service()).await,
     }
 }

@@ -1,7 +1,7 @@
 //! Over real sockets, with a pipeline that commits when the test lets it.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -24,6 +24,7 @@ struct Running {
     stop: Stop,
     committer: Arc<dyn Committer>,
     counts: Arc<HttpCounts>,
+    client: Client,
     source: Option<JoinHandle<Result<(), SourceError>>>,
 }
 
@@ -40,12 +41,13 @@ impl Running {
         let (stop, committer, counts) = (Stop::default(), source.committer(), source.counts());
         let intake = intakes.pop().expect("one");
         let stopped = stop.clone();
+        let client = Client::builder().no_proxy().build().expect("a client");
         let source = std::thread::spawn(move || Box::new(source).run(intake, stopped));
-        (Running { url, stop, committer, counts, source: Some(source) }, outlet)
+        (Running { url, stop, committer, counts, client, source: Some(source) }, outlet)
     }
 
     fn post(&self, body: impl Into<reqwest::Body>) -> RequestBuilder {
-        Client::builder().no_proxy().build().expect("a client").post(format!("{}?timeout=30s", self.url)).body(body)
+        self.client.post(format!("{}?timeout=30s", self.url)).body(body)
     }
 
     async fn stop(&mut self) {
@@ -124,8 +126,7 @@ async fn nothing_is_accepted_before_it_is_durable() {
 #[tokio::test]
 async fn what_is_not_durable_in_time_is_to_be_sent_again() {
     let (source, _outlet) = Running::start("", 8);
-    let client = Client::builder().no_proxy().build().expect("a client");
-    let request = client.post(format!("{}?timeout=300ms", source.url)).body("{}");
+    let request = source.client.post(format!("{}?timeout=300ms", source.url)).body("{}");
     let (status, text) = answer(request).await;
     assert_eq!(status, 503);
     assert!(text.contains("send it again"), "{text}");
@@ -192,8 +193,8 @@ async fn refusals_say_why() {
         (source.post("{}").header("content-encoding", "gzip"), 400, "does not inflate"),
         (source.post("{}").header("content-encoding", "br"), 415, "content-encoding br is not understood"),
         (source.post("x").header("content-type", "application/vnd.kubernetes.protobuf"), 415, "protobuf"),
-        (Client::new().get(&source.url), 405, "POST an EventList"),
-        (Client::new().post(format!("{}s", source.url)), 404, "/audit/<cluster>"),
+        (source.client.get(&source.url), 405, "POST an EventList"),
+        (source.client.post(format!("{}s", source.url)), 404, "/audit/<cluster>"),
     ] {
         let (got, text) = answer(request).await;
         assert!(got == status && text.contains(part), "{got}: {text}");
@@ -252,7 +253,7 @@ async fn senders_show_their_token_which_may_be_rotated() {
 async fn a_path_names_the_cluster() {
     let (source, outlet) = Running::start("", 8);
     let chunks = pipeline(outlet, Arc::clone(&source.committer), Duration::ZERO);
-    assert_eq!(answer(Client::new().post(format!("{}/prod-eu?timeout=30s", source.url)).body("{}")).await.0, 200);
+    assert_eq!(answer(source.client.post(format!("{}/prod-eu?timeout=30s", source.url)).body("{}")).await.0, 200);
     let chunk = chunks.recv().expect("a checkpoint").pop().expect("a chunk");
     assert_eq!(chunk.records[0].cluster.as_deref(), Some("prod-eu"));
 }
@@ -282,8 +283,31 @@ async fn tls_is_spoken_with_the_given_files() {
     let client = Client::builder().no_proxy().tls_certs_only([trusted]).build().expect("a client");
     assert_eq!(answer(client.post(format!("{}?timeout=30s", source.url)).body(event_list())).await.0, 200);
     let plain = source.url.replace("https:", "http:");
-    assert!(Client::new().post(plain).body("{}").send().await.is_err());
+    assert!(source.client.post(plain).body("{}").send().await.is_err());
     source.stop().await;
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (cert, key) = (folder.path().join("cert"), folder.path().join("key"));
+    std::fs::copy(fixture("localhost.crt"), &cert).expect("copied");
+    std::fs::copy(fixture("localhost.key"), &key).expect("copied");
+    let mut tls = Tls::read(&cert, &key).expect("a certificate");
+    let acceptor = tls.config.get_inner();
+    tls.renew();
+    assert!(Arc::ptr_eq(&acceptor, &tls.config.get_inner()), "nothing has changed");
+    let touch = |path: &Path, text: &[u8], seconds: u64| {
+        std::fs::write(path, text).expect("written");
+        let time = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        std::fs::File::options().write(true).open(path).and_then(|file| file.set_modified(time)).expect("touched");
+    };
+    touch(&cert, b"half written", 1_000);
+    tls.renew();
+    assert!(Arc::ptr_eq(&acceptor, &tls.config.get_inner()), "the old one still works");
+    touch(&cert, &std::fs::read(fixture("localhost.crt")).expect("the fixture"), 2_000);
+    tls.renew();
+    assert!(!Arc::ptr_eq(&acceptor, &tls.config.get_inner()));
 }
 
 #[test]
