@@ -199,14 +199,13 @@ fn http(text: &str) -> Result<HttpTarget, Problem> {
     let mut target =
         HttpTarget { url: parsed.to_string(), token_file: None, ca_file: None, timeout: None, concurrency: None };
     for (key, value) in pairs(options).map_err(fail)? {
-        let result = match key.as_str() {
-            "token_file" => Ok(target.token_file = Some(value.into())),
-            "ca_file" => Ok(target.ca_file = Some(value.into())),
-            "timeout" => duration(&value).map(|v| target.timeout = Some(v)),
-            "concurrency" => count(&value).map(|v| target.concurrency = Some(v.max(1))),
-            other => Err(unknown("option", other, &["token_file", "ca_file", "timeout", "concurrency"])),
-        };
-        result.map_err(fail)?;
+        match key.as_str() {
+            "token_file" => target.token_file = Some(value.into()),
+            "ca_file" => target.ca_file = Some(value.into()),
+            "timeout" => target.timeout = Some(duration(&value).map_err(fail)?),
+            "concurrency" => target.concurrency = Some(count(&value).map_err(fail)?.max(1)),
+            other => return Err(fail(unknown("option", other, &["token_file", "ca_file", "timeout", "concurrency"]))),
+        }
     }
     Ok(target)
 }

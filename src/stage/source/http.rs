@@ -346,7 +346,7 @@ impl Receptionist {
 
     /// Puts a body into the pipeline and gives the offset after its last record.
     fn hand_over(&self, bytes: Bytes, lines: bool, cluster: Option<Arc<str>>, intake: &Intake) -> Result<u64, Refusal> {
-        let ranges = if lines { body::lines(&bytes) } else { vec![0..bytes.len()] };
+        let ranges = if lines { body::lines(&bytes) } else { std::iter::once(0..bytes.len()).collect() };
         let time_ms = Some(crate::clock::now_ms());
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let records = (*next..)
