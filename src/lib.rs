@@ -10,10 +10,17 @@
 
 pub mod cli;
 
+pub mod config;
+
+pub mod http;
+
+pub mod flow;
+
 pub mod stage;
 
 pub mod detection;
 
+pub mod kafka;
 pub mod sql;
 
 pub mod model;
@@ -21,3 +28,5 @@ pub mod model;
 pub mod json;
 
 pub mod clock;
+pub mod options;
+pub mod telemetry;

@@ -1,0 +1,67 @@
+//! Measures how far behind the source is, on a thread of its own: every measurement is a round trip to a broker,
+//! which must not hold up reading.
+
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+
+use super::context::Client;
+use super::ledger::Standing;
+use crate::clock::now_ms;
+use crate::kafka::Progress;
+
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Measures until dropped; dropping waits for the measurement under way.
+pub(super) struct LagMeter {
+    stop: Option<mpsc::SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LagMeter {
+    pub(super) fn start(consumer: &Arc<Client>, every: Duration) -> LagMeter {
+        let (stop, stopped) = mpsc::sync_channel::<()>(0);
+        let consumer = Arc::downgrade(consumer);
+        let run = move || {
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                measure(&consumer, || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected));
+            }
+        };
+        let thread = std::thread::Builder::new().name("kafka-lag".to_owned()).spawn(run);
+        let thread =
+            thread.map_err(|error| tracing::warn!(%error, "no thread for measuring the lag, going on without"));
+        LagMeter { stop: Some(stop), thread: thread.ok() }
+    }
+}
+
+impl Drop for LagMeter {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _joined = thread.join();
+        }
+    }
+}
+
+fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) {
+    let Some(consumer) = consumer.upgrade() else { return };
+    let callbacks = consumer.context();
+    for Standing { topic, partition, sent, committed, time_ms } in callbacks.ledger.standings() {
+        if stopped() {
+            return;
+        }
+        let Ok((low, high)) = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT) else { continue };
+        callbacks.monitor.reached();
+        let position = sent.unwrap_or(low);
+        let behind_ms = match time_ms {
+            _ if position >= high => Some(0),
+            time => time.map(|time| (now_ms() - time).max(0)),
+        };
+        let lag_seconds = behind_ms.map(|ms| ms as f64 / 1_000.0);
+        let progress = Progress { position: Some(position), committed, end: Some(high), lag_seconds };
+        callbacks.monitor.events().progressed(&topic, partition, progress);
+    }
+}
