@@ -1,1 +1,3 @@
-//! placeholder
+//! The one integration binary: every further one would link DataFusion and librdkafka again.
+
+mod supply;
