@@ -38,12 +38,12 @@ pub fn to_toml(loaded: &Loaded, with_origin: bool) -> String {
     let (elements, plain): (Vec<&Setting>, Vec<&Setting>) =
         settings.iter().partition(|setting| setting.key.contains("]."));
     for setting in plain.into_iter().chain(elements) {
-        if let Some((head, _)) = setting.key.split_once("].") {
-            if head != element {
-                head.clone_into(&mut element);
-                let list = head.split('[').next().unwrap_or_default();
-                let _ = write!(text, "\n[[{list}]]\n");
-            }
+        if let Some((head, _)) = setting.key.split_once("].")
+            && head != element
+        {
+            head.clone_into(&mut element);
+            let list = head.split('[').next().unwrap_or_default();
+            let _ = write!(text, "\n[[{list}]]\n");
         }
         let line = line(setting);
         let _ = match with_origin {
@@ -144,7 +144,7 @@ fn mask_address(text: &str) -> String {
     let mut masked = String::new();
     for (index, part) in tail.split_inclusive(['?', '&', '#']).enumerate() {
         let (body, end) = match part.char_indices().next_back() {
-            Some((at, last)) if matches!(last, '?' | '&' | '#') => part.split_at(at),
+            Some((at, '?' | '&' | '#')) => part.split_at(at),
             _ => (part, ""),
         };
         match body.split_once('=') {

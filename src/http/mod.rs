@@ -203,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn a_port_in_use_is_one_clear_error() {
         let (server, pages) = started().await;
-        let error = start(server.address(), pages).await.err().expect("the port is taken");
+        let error = start(server.address(), pages).await.expect_err("the port is taken");
         let text = error.to_string();
         assert!(matches!(error, HttpError::InUse { .. }) && text.contains("--http"), "{text}");
     }

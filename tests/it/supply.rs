@@ -1,6 +1,7 @@
 //! What is linked keeps to `deny.toml`: licences, sources, and no second version of what is heavy.
 //!
-//! `cargo deny` says the same and knows advisories too, but takes minutes to build; this needs nothing but cargo.
+//! `cargo deny` says the same and knows advisories too, for every platform, but takes minutes to build; this needs
+//! nothing but cargo.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +12,17 @@ struct Package {
     source: Option<String>,
 }
 
+/// The platform that we run on: crates for other platforms are not downloaded, so nothing is known about them here.
+fn host() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = std::process::Command::new(rustc).arg("-vV").output().expect("rustc runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).expect("rustc names its host").to_owned()
+}
+
 fn packages() -> Vec<Package> {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", &host()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
