@@ -8,12 +8,16 @@
 //! The `mod` lines below are in reading order, from the doors down to the ground; each part may use what stands
 //! below it, never what stands above (`ARCHITECTURE.md`).
 
+pub mod cli;
+pub mod config;
+pub mod http;
+
 pub mod stage;
 
 pub mod kafka;
 
 pub mod model;
 
-pub mod json;
-
 pub mod clock;
+pub mod json;
+pub mod telemetry;

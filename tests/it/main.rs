@@ -1,4 +1,5 @@
-//! Tests of the program from outside. One binary: each further one would link DataFusion and librdkafka again.
+//! The one integration binary: every further one would link DataFusion and librdkafka again.
 
 mod kafka;
+mod supply;
 mod support;
