@@ -20,4 +20,5 @@ pub mod model;
 
 pub mod clock;
 pub mod json;
+pub mod options;
 pub mod telemetry;

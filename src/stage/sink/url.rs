@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::options::{bytes, count, decode, duration, pairs, unknown};
+
 /// A sink's address, parsed. `Display` gives it back without options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SinkUrl {
@@ -197,98 +199,15 @@ fn http(text: &str) -> Result<HttpTarget, Problem> {
     let mut target =
         HttpTarget { url: parsed.to_string(), token_file: None, ca_file: None, timeout: None, concurrency: None };
     for (key, value) in pairs(options).map_err(fail)? {
-        let result = match key.as_str() {
-            "token_file" => Ok(target.token_file = Some(value.into())),
-            "ca_file" => Ok(target.ca_file = Some(value.into())),
-            "timeout" => duration(&value).map(|v| target.timeout = Some(v)),
-            "concurrency" => count(&value).map(|v| target.concurrency = Some(v.max(1))),
-            other => Err(unknown("option", other, &["token_file", "ca_file", "timeout", "concurrency"])),
-        };
-        result.map_err(fail)?;
+        match key.as_str() {
+            "token_file" => target.token_file = Some(value.into()),
+            "ca_file" => target.ca_file = Some(value.into()),
+            "timeout" => target.timeout = Some(duration(&value).map_err(fail)?),
+            "concurrency" => target.concurrency = Some(count(&value).map_err(fail)?.max(1)),
+            other => return Err(fail(unknown("option", other, &["token_file", "ca_file", "timeout", "concurrency"]))),
+        }
     }
     Ok(target)
-}
-
-/// `a=1&b=2`, percent-decoded, in order. `+` stays `+`: these are no HTML forms.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, String> {
-    let parts = query.split('&').filter(|part| !part.is_empty());
-    parts
-        .map(|part| match part.split_once('=') {
-            Some((key, value)) if !key.is_empty() => Ok((decode(key)?, decode(value)?)),
-            _ => Err(format!("option `{part}` has no `=`")),
-        })
-        .collect()
-}
-
-fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        if first != b'%' {
-            bytes.push(first);
-            rest = tail;
-            continue;
-        }
-        let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
-        let byte = hex.filter(|hex| !hex.starts_with('+')).and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(byte.ok_or_else(|| format!("`%` in `{text}` needs two hexadecimal digits; write %25 for `%`"))?);
-        rest = tail.get(2..).unwrap_or_default();
-    }
-    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not UTF-8 once decoded"))
-}
-
-/// `100MB`, `64 KiB`, `1g` or plain bytes; decimal and binary units.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "k" | "kb" => Some(1_000),
-        "m" | "mb" => Some(1_000_000),
-        "g" | "gb" => Some(1_000_000_000),
-        "kib" => Some(1 << 10),
-        "mib" => Some(1 << 20),
-        "gib" => Some(1 << 30),
-        _ => None,
-    };
-    let value = factor.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
-    value.filter(|&v| v > 0).ok_or_else(|| format!("`{text}` is not a size; write 100MB or 64MiB"))
-}
-
-/// `500ms`, `30s`, `15m`, `6h`, `1d`.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let text = text.trim();
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let factor_ms = match unit.trim() {
-        "ms" => Some(1),
-        "s" => Some(1_000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    let ms = factor_ms.and_then(|factor: u64| number.parse::<u64>().ok()?.checked_mul(factor));
-    ms.filter(|&v| v > 0)
-        .map(Duration::from_millis)
-        .ok_or_else(|| format!("`{text}` is not a time; write 30s, 6h or 1d"))
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    text.parse().map_err(|_| format!("`{text}` is not a number"))
-}
-
-fn unknown(what: &str, given: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|name| (strsim::jaro_winkler(given, name), name))
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(score, _)| *score > 0.75);
-    match nearest {
-        Some((_, name)) => format!("unknown {what} `{given}`, did you mean `{name}`?"),
-        None => format!("unknown {what} `{given}`, known are {}", known.join(", ")),
-    }
 }
 
 /// The address as it may be shown in an error: without user:password and without the query.
