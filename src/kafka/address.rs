@@ -43,11 +43,7 @@ fn parse(text: &str) -> Result<Address, String> {
     for topic in &topics {
         check_topic(topic)?;
     }
-    let mut options = Vec::new();
-    for part in query.split('&').filter(|part| !part.is_empty()) {
-        let (key, value) = part.split_once('=').ok_or_else(|| format!("option `{part}` has no `=`"))?;
-        options.push((decode(key)?, decode(value)?));
-    }
+    let options = crate::options::pairs(query)?;
     Ok(Address { brokers: brokers.to_owned(), topics, options })
 }
 
@@ -73,20 +69,6 @@ fn check_topic(topic: &str) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// Percent-decoding; `+` stays `+`, as this is no HTML form.
-fn decode(text: &str) -> Result<String, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.split('%');
-    bytes.extend_from_slice(rest.next().unwrap_or_default().as_bytes());
-    for part in rest {
-        let code = part.get(..2).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        let code = code.and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        bytes.push(code.ok_or_else(|| format!("`%` in `{text}` needs two hexadecimal digits; write %25 for `%`"))?);
-        bytes.extend_from_slice(part.get(2..).unwrap_or_default().as_bytes());
-    }
-    String::from_utf8(bytes).map_err(|_| format!("`{text}` is not UTF-8 once decoded"))
 }
 
 /// The address without credentials and options.

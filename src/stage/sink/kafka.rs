@@ -14,6 +14,7 @@
 //! refused, it goes whole to the dead letters where there are some, is counted and logged, and the run goes on.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 pub struct KafkaSink {
     outgoing: Outgoing,
     oversize: Option<Box<dyn DeadLetterSink>>,
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink").field("topic", &self.outgoing.topic).finish_non_exhaustive()
+    }
 }
 
 impl KafkaSink {
@@ -72,15 +79,17 @@ impl KafkaSink {
 
     async fn settle(&mut self) -> Result<(), SinkError> {
         self.outgoing.settle().await?;
-        while let Some(refused) = self.outgoing.refused.pop_front() {
+        while let Some(refused) = self.outgoing.next_refused().await? {
             let uid = String::from_utf8_lossy(refused.key().unwrap_or_default()).into_owned();
             let value = refused.payload().unwrap_or_default();
             let headers = refused.headers().cloned().unwrap_or_default();
-            match without_evidence(value) {
-                Some(less) => self.outgoing.send(&uid, &less, headers).await?,
-                None => self.give_up(&uid, value).await?,
+            let taken = match without_evidence(value) {
+                Some(less) => self.outgoing.send_alone(&uid, &less, headers).await?.is_none(),
+                None => false,
+            };
+            if !taken {
+                self.give_up(&uid, value).await?;
             }
-            self.outgoing.settle().await?;
         }
         Ok(())
     }
@@ -123,6 +132,12 @@ pub struct KafkaDeadLetters {
     outgoing: Outgoing,
 }
 
+impl fmt::Debug for KafkaDeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaDeadLetters").field("topic", &self.outgoing.topic).finish_non_exhaustive()
+    }
+}
+
 impl KafkaDeadLetters {
     /// As [`KafkaSink::open`].
     ///
@@ -147,17 +162,21 @@ impl KafkaDeadLetters {
 
     async fn settle(&mut self) -> Result<(), SinkError> {
         self.outgoing.settle().await?;
-        while let Some(refused) = self.outgoing.refused.pop_front() {
-            let value = refused.payload().unwrap_or_default();
-            if value.len() < LETTER_BYTES_MIN {
-                let topic = &self.outgoing.topic;
-                return Err(SinkError::user(format!("topic `{topic}` refuses a dead letter of {} bytes", value.len())));
+        while let Some(mut refused) = self.outgoing.next_refused().await? {
+            loop {
+                let value = refused.payload().unwrap_or_default();
+                if value.len() < LETTER_BYTES_MIN {
+                    let (topic, size) = (&self.outgoing.topic, value.len());
+                    return Err(SinkError::user(format!("topic `{topic}` refuses a dead letter of {size} bytes")));
+                }
+                let kept = value.get(..value.len() / 2).unwrap_or_default();
+                let lane = String::from_utf8_lossy(refused.key().unwrap_or_default());
+                let headers = mark_cut(refused.headers().cloned().unwrap_or_default());
+                match self.outgoing.send_alone(&lane, kept, headers).await? {
+                    Some(again) => refused = again,
+                    None => break,
+                }
             }
-            let kept = value.get(..value.len() / 2).unwrap_or_default();
-            let lane = String::from_utf8_lossy(refused.key().unwrap_or_default()).into_owned();
-            let headers = mark_cut(refused.headers().cloned().unwrap_or_default());
-            self.outgoing.send(&lane, kept, headers).await?;
-            self.outgoing.settle().await?;
         }
         Ok(())
     }
@@ -229,6 +248,34 @@ impl Outgoing {
             }
             record = back;
         }
+    }
+
+    /// The next record that the topic does not take even by itself. A broker refuses a whole batch for its size, so
+    /// most of what it refused only had the wrong company.
+    async fn next_refused(&mut self) -> Result<Option<OwnedMessage>, SinkError> {
+        while let Some(refused) = self.refused.pop_front() {
+            let key = String::from_utf8_lossy(refused.key().unwrap_or_default());
+            let headers = refused.headers().cloned().unwrap_or_default();
+            let value = refused.payload().unwrap_or_default();
+            let still = self.send_alone(&key, value, headers).await?;
+            if still.is_some() {
+                return Ok(still);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sends a record in a batch of its own; gives it back where the topic refuses it for its size.
+    async fn send_alone(
+        &mut self,
+        key: &str,
+        value: &[u8],
+        headers: OwnedHeaders,
+    ) -> Result<Option<OwnedMessage>, SinkError> {
+        let before = self.refused.len();
+        self.send(key, value, headers).await?;
+        self.settle().await?;
+        Ok(if self.refused.len() > before { self.refused.pop_back() } else { None })
     }
 
     /// Waits for every report.

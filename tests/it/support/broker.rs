@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use kubetide::clock::{Instant, now_ms};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -74,6 +75,7 @@ pub fn secured() -> Option<std::sync::MutexGuard<'static, Broker>> {
 
 fn start(name: &str, secured: bool) -> Option<Broker> {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
+    forget_the_dead(&base);
     let dir = base.join(format!("{name}-{}", std::process::id()));
     let broker = Broker { address: format!("127.0.0.1:{}", free_port()), secured, dir: Some(dir) };
     match broker.run_start() {
@@ -85,6 +87,18 @@ fn start(name: &str, secured: bool) -> Option<Broker> {
             );
             say(&format!("Kafka tests are SKIPPED, no broker: {reason}"));
             None
+        }
+    }
+}
+
+/// Removes what brokers of runs that are over have left.
+fn forget_the_dead(base: &Path) {
+    let folders = std::fs::read_dir(base).into_iter().flatten().flatten();
+    for folder in folders {
+        let name = folder.file_name().to_string_lossy().into_owned();
+        let owner = ["plain-", "secured-"].iter().find_map(|prefix| name.strip_prefix(prefix)?.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _gone = std::fs::remove_dir_all(folder.path());
         }
     }
 }
@@ -112,8 +126,7 @@ fn script(name: &str) -> Command {
 /// A name that no other test uses.
 pub fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_millis();
-    format!("{prefix}-{started}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!("{prefix}-{}-{}-{}", now_ms(), std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Broker {
@@ -176,9 +189,9 @@ impl Broker {
         assert!(results.iter().all(Result::is_ok), "{results:?}");
         // The answer comes before the partition has a leader.
         let consumer: BaseConsumer = self.config().create().expect("a client");
-        let deadline = Instant::now() + TIMEOUT;
+        let deadline = Instant::now().after(TIMEOUT);
         while (0..partitions).any(|p| consumer.fetch_watermarks(name, p, Duration::from_secs(1)).is_err()) {
-            assert!(Instant::now() < deadline, "{name} gets no leader");
+            assert!(!deadline.remaining().is_zero(), "{name} gets no leader");
             std::thread::sleep(Duration::from_millis(50));
         }
     }

@@ -6,7 +6,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::context::{Client, answer, ask_commit};
+use super::context::{Client, answer};
 use super::options::Start;
 use super::reader::Reader;
 use crate::clock::Instant;
@@ -49,7 +49,7 @@ impl Reader {
         if self.options.start == Start::Latest {
             // Stored at once: whoever gets the partition before the first record is done must not begin later still.
             for (lane, _) in lanes.iter().filter(|(_, fresh)| *fresh) {
-                ask_commit(consumer, &consumer.context().ledger.acknowledge_start(*lane));
+                consumer.context().ledger.acknowledge_start(*lane);
             }
         }
         self.tell(consumer, "assigned", list.count());
@@ -225,7 +225,7 @@ impl Reader {
         );
         consumer.context().monitor.events().gap_found(&topic, partition, from, to, cause);
         consumer.context().ledger.own(lane, None, Some(low));
-        ask_commit(consumer, &consumer.context().ledger.acknowledge_start(lane));
+        consumer.context().ledger.acknowledge_start(lane);
         self.begin(lane, Some(low));
     }
 

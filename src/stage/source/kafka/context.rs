@@ -3,15 +3,15 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, TopicPartitionList};
 
-use super::ledger::{Due, Ledger};
+use super::ledger::Ledger;
 use crate::kafka::Monitor;
 
 pub(super) type Client = BaseConsumer<Callbacks>;
@@ -28,19 +28,11 @@ pub(super) struct Callbacks {
     pub(super) ledger: Arc<Ledger>,
     changes: Mutex<VecDeque<Change>>,
     closing: AtomicBool,
-    /// Commits fail at present, and somebody was told.
-    refused: AtomicBool,
 }
 
 impl Callbacks {
     pub(super) fn new(monitor: Monitor, ledger: Arc<Ledger>) -> Callbacks {
-        Callbacks {
-            monitor,
-            ledger,
-            changes: Mutex::default(),
-            closing: AtomicBool::default(),
-            refused: AtomicBool::default(),
-        }
+        Callbacks { monitor, ledger, changes: Mutex::default(), closing: AtomicBool::default() }
     }
 
     /// The oldest change that is not answered.
@@ -76,28 +68,6 @@ impl ConsumerContext for Callbacks {
         let change = if assign { Change::Assign(partitions) } else { Change::Revoke(partitions) };
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).push_back(change);
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        for element in offsets.elements() {
-            let (topic, partition) = (element.topic(), element.partition());
-            let outcome = result.clone().and_then(|()| element.error());
-            match (outcome, element.offset()) {
-                (Ok(()), Offset::Offset(next)) => {
-                    self.ledger.committed(topic, partition, next);
-                    self.refused.store(false, Ordering::Relaxed);
-                }
-                (Ok(()), _) => {}
-                (Err(error), _) => {
-                    let code = error.rdkafka_error_code().map_or_else(String::new, |code| format!("{code:?}"));
-                    self.ledger.commit_failed(topic, partition);
-                    self.monitor.events().commit_failed(&code);
-                    if !self.refused.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(topic, partition, code, "commit of a position failed, will be repeated");
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// Takes partitions or lets them go, in the way that the group's protocol wants.
@@ -112,28 +82,4 @@ pub(super) fn answer(consumer: &Client, partitions: &TopicPartitionList, assign:
     if let Err(error) = result {
         tracing::warn!(%error, assign, "the kafka client refused a change of its assignment");
     }
-}
-
-/// Asks the broker to store positions; the answer comes to `commit_callback`. Never blocks.
-pub(super) fn ask_commit(consumer: &Client, due: &[Due]) {
-    if due.is_empty() {
-        return;
-    }
-    let mut list = TopicPartitionList::with_capacity(due.len());
-    for (topic, partition, next) in due {
-        // fails only for offsets that cannot be represented, which positions are not
-        if list.add_partition_offset(topic, *partition, Offset::Offset(*next)).is_err() {
-            return;
-        }
-    }
-    if let Err(error) = consumer.commit(&list, CommitMode::Async) {
-        consumer.context().commit_callback(Err(error), &list);
-    }
-}
-
-/// Commits on behalf of the flow; see [`super::super::Committer`].
-pub(super) struct GroupCommitter {
-    pub(super) ledger: Arc<Ledger>,
-    /// Weak, so that the consumer is closed by the thread that polls it.
-    pub(super) consumer: Weak<Client>,
 }

@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use super::context::Client;
 use super::ledger::Standing;
 use crate::clock::now_ms;
-use crate::kafka::Progress;
+use crate::telemetry::PartitionProgress;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -61,7 +61,7 @@ fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) {
             time => time.map(|time| (now_ms() - time).max(0)),
         };
         let lag_seconds = behind_ms.map(|ms| ms as f64 / 1_000.0);
-        let progress = Progress { position: Some(position), committed, end: Some(high), lag_seconds };
+        let progress = PartitionProgress { position: Some(position), committed, end: Some(high), lag_seconds };
         callbacks.monitor.events().progressed(&topic, partition, progress);
     }
 }

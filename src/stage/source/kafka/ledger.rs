@@ -4,7 +4,8 @@
 //! while the partition is ours, and only if this process handed on everything before it since it got the partition:
 //! acknowledgements that come after a partition was lost and regained never move it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::model::{LaneId, Position};
 
@@ -12,7 +13,18 @@ use crate::model::{LaneId, Position};
 pub(super) type Due = (Arc<str>, i32, i64);
 
 #[derive(Default)]
-pub(super) struct Ledger(Mutex<Vec<Entry>>);
+pub(super) struct Ledger {
+    table: Mutex<Table>,
+    /// Something may be due, or the ledger was closed.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Table {
+    /// By lane.
+    entries: Vec<Entry>,
+    closed: bool,
+}
 
 struct Entry {
     topic: Arc<str>,
@@ -23,8 +35,6 @@ struct Entry {
     /// Broker's time of the newest record that was handed on.
     time_ms: Option<i64>,
     acknowledged: Option<i64>,
-    /// What the broker was asked to store last.
-    asked: Option<i64>,
     committed: Option<i64>,
 }
 
@@ -38,13 +48,13 @@ pub(super) struct Standing {
 }
 
 impl Ledger {
-    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A new lane; lanes are numbered in the order of their calls.
     pub(super) fn add(&self, topic: &str, partition: i32) -> LaneId {
-        let mut entries = self.entries();
+        let entries = &mut self.table().entries;
         entries.push(Entry {
             topic: topic.into(),
             partition,
@@ -52,7 +62,6 @@ impl Ledger {
             sent: None,
             time_ms: None,
             acknowledged: None,
-            asked: None,
             committed: None,
         });
         u32::try_from(entries.len() - 1).unwrap_or(LaneId::MAX)
@@ -63,7 +72,7 @@ impl Ledger {
         self.change(lane, |entry| {
             entry.owned = true;
             entry.committed = committed;
-            (entry.sent, entry.acknowledged, entry.asked, entry.time_ms) = (next, None, None, None);
+            (entry.sent, entry.acknowledged, entry.time_ms) = (next, None, None);
         });
     }
 
@@ -79,50 +88,73 @@ impl Ledger {
         });
     }
 
-    /// Notes what is delivered, and returns what is worth a commit.
-    pub(super) fn acknowledge(&self, next: &[Position]) -> Vec<Due> {
-        let mut entries = self.entries();
+    /// Notes what is delivered.
+    pub(super) fn acknowledge(&self, next: &[Position]) {
+        let mut table = self.table();
         for position in next {
-            let Some(entry) = entries.get_mut(position.lane as usize) else { continue };
+            let Some(entry) = table.entries.get_mut(position.lane as usize) else { continue };
             let next = i64::try_from(position.offset).unwrap_or(i64::MAX);
             if entry.owned && entry.sent.is_some_and(|sent| next <= sent) {
                 entry.acknowledged = entry.acknowledged.max(Some(next));
             }
         }
-        due(&mut entries)
+        self.changed.notify_all();
     }
 
     /// The partition's starting point is to be stored as if everything before it were done.
-    pub(super) fn acknowledge_start(&self, lane: LaneId) -> Vec<Due> {
-        let mut entries = self.entries();
-        if let Some(entry) = entries.get_mut(lane as usize) {
-            entry.acknowledged = entry.acknowledged.max(entry.sent);
-        }
-        due(&mut entries)
+    pub(super) fn acknowledge_start(&self, lane: LaneId) {
+        self.change(lane, |entry| entry.acknowledged = entry.acknowledged.max(entry.sent));
+        self.changed.notify_all();
     }
 
-    /// What was asked for and failed, or was never asked for.
-    pub(super) fn overdue(&self) -> Vec<Due> {
-        due(&mut self.entries())
+    /// Waits until something is worth a commit; `None` once closed.
+    pub(super) fn wait_for_due(&self) -> Option<Vec<Due>> {
+        let mut table = self.table();
+        loop {
+            let due = due(&table.entries);
+            if table.closed {
+                return None;
+            }
+            if !due.is_empty() {
+                return Some(due);
+            }
+            table = self.changed.wait(table).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits so long, or until closed.
+    pub(super) fn pause(&self, time: Duration) {
+        let table = self.table();
+        let waited = self.changed.wait_timeout_while(table, time, |table| !table.closed);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Nothing more will be committed.
+    pub(super) fn close(&self) {
+        self.table().closed = true;
+        self.changed.notify_all();
     }
 
     /// Whether the broker has everything that was acknowledged.
     pub(super) fn is_settled(&self) -> bool {
-        self.entries().iter().all(|e| !e.owned || e.acknowledged <= e.committed)
+        due(&self.table().entries).is_empty()
     }
 
-    pub(super) fn committed(&self, topic: &str, partition: i32, next: i64) {
-        self.change_named(topic, partition, |entry| entry.committed = entry.committed.max(Some(next)));
-    }
-
-    pub(super) fn commit_failed(&self, topic: &str, partition: i32) {
-        self.change_named(topic, partition, |entry| entry.asked = entry.committed);
+    /// The broker stored these.
+    pub(super) fn committed(&self, stored: &[Due]) {
+        let mut table = self.table();
+        for (topic, partition, next) in stored {
+            let found = table.entries.iter_mut().find(|e| e.partition == *partition && e.topic == *topic);
+            if let Some(entry) = found {
+                entry.committed = entry.committed.max(Some(*next));
+            }
+        }
     }
 
     /// Every partition that is ours.
     pub(super) fn standings(&self) -> Vec<Standing> {
-        let entries = self.entries();
-        let owned = entries.iter().filter(|e| e.owned);
+        let table = self.table();
+        let owned = table.entries.iter().filter(|e| e.owned);
         owned
             .map(|e| Standing {
                 topic: Arc::clone(&e.topic),
@@ -135,29 +167,15 @@ impl Ledger {
     }
 
     fn change(&self, lane: LaneId, change: impl FnOnce(&mut Entry)) {
-        if let Some(entry) = self.entries().get_mut(lane as usize) {
-            change(entry);
-        }
-    }
-
-    fn change_named(&self, topic: &str, partition: i32, change: impl FnOnce(&mut Entry)) {
-        let mut entries = self.entries();
-        if let Some(entry) = entries.iter_mut().find(|e| e.partition == partition && &*e.topic == topic) {
+        if let Some(entry) = self.table().entries.get_mut(lane as usize) {
             change(entry);
         }
     }
 }
 
-fn due(entries: &mut [Entry]) -> Vec<Due> {
-    let mut list = Vec::new();
-    for entry in entries.iter_mut().filter(|entry| entry.owned) {
-        let Some(next) = entry.acknowledged else { continue };
-        if entry.committed.max(entry.asked) < Some(next) {
-            entry.asked = Some(next);
-            list.push((Arc::clone(&entry.topic), entry.partition, next));
-        }
-    }
-    list
+fn due(entries: &[Entry]) -> Vec<Due> {
+    let owed = entries.iter().filter(|entry| entry.owned && entry.acknowledged > entry.committed);
+    owed.filter_map(|entry| Some((Arc::clone(&entry.topic), entry.partition, entry.acknowledged?))).collect()
 }
 
 #[cfg(test)]
@@ -171,25 +189,27 @@ mod tests {
         ledger
     }
 
-    fn offsets(due: Vec<Due>) -> Vec<i64> {
-        due.into_iter().map(|(_, _, next)| next).collect()
+    fn owed(ledger: &Ledger) -> Vec<i64> {
+        due(&ledger.table().entries).into_iter().map(|(_, _, next)| next).collect()
     }
 
-    fn at(offset: u64) -> [Position; 1] {
-        [Position { lane: 0, offset }]
+    fn done(ledger: &Ledger, offset: u64) -> Vec<i64> {
+        ledger.acknowledge(&[Position { lane: 0, offset }]);
+        owed(ledger)
     }
 
     #[test]
-    fn only_what_was_handed_on_is_committed_and_only_once() {
+    fn only_what_was_handed_on_is_committed() {
         let ledger = ledger();
-        assert_eq!(offsets(ledger.acknowledge(&at(5))), [0_i64; 0]);
+        assert!(done(&ledger, 5).is_empty());
         ledger.sent(0, 10, None);
-        assert_eq!(offsets(ledger.acknowledge(&at(5))), [5]);
-        assert_eq!(offsets(ledger.acknowledge(&at(5))), [0_i64; 0]);
-        assert_eq!(offsets(ledger.acknowledge(&at(4))), [0_i64; 0]);
+        assert_eq!(done(&ledger, 5), [5]);
+        assert_eq!(done(&ledger, 4), [5]);
         assert!(!ledger.is_settled());
-        ledger.committed("t", 0, 5);
+        ledger.committed(&[("t".into(), 0, 5)]);
         assert!(ledger.is_settled());
+        assert!(done(&ledger, 5).is_empty());
+        assert_eq!(done(&ledger, 7), [7]);
     }
 
     #[test]
@@ -197,20 +217,19 @@ mod tests {
         let ledger = ledger();
         ledger.sent(0, 100, None);
         ledger.disown(0);
-        assert_eq!(offsets(ledger.acknowledge(&at(100))), [0_i64; 0]);
+        assert!(done(&ledger, 100).is_empty());
         ledger.own(0, Some(80), Some(80));
-        assert_eq!(offsets(ledger.acknowledge(&at(100))), [0_i64; 0]);
+        assert!(done(&ledger, 100).is_empty());
         ledger.sent(0, 90, None);
-        assert_eq!(offsets(ledger.acknowledge(&at(90))), [90]);
+        assert_eq!(done(&ledger, 90), [90]);
     }
 
     #[test]
-    fn failed_commit_is_asked_again() {
-        let ledger = ledger();
-        ledger.sent(0, 10, None);
-        assert_eq!(offsets(ledger.acknowledge(&at(10))), [10]);
-        assert_eq!(offsets(ledger.overdue()), [0_i64; 0]);
-        ledger.commit_failed("t", 0);
-        assert_eq!(offsets(ledger.overdue()), [10]);
+    fn closing_wakes_whoever_waits() {
+        let ledger = Arc::new(ledger());
+        let waiting = Arc::clone(&ledger);
+        let thread = std::thread::spawn(move || waiting.wait_for_due());
+        ledger.close();
+        assert_eq!(thread.join().expect("no panic"), None);
     }
 }

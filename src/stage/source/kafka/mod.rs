@@ -13,10 +13,13 @@
 //! - *stop*: nothing more is read; the same drain, then the group is left.
 //! - *expired or truncated offsets*: the gap is logged and counted, then the partition goes on with what is there.
 //!
+//! Positions are stored by a thread of their own ([`commits`]), out of what the [`ledger`] says is done.
+//!
 //! A broker that goes away is waited for; the library reconnects by itself.
 
 mod assignment;
 mod chunks;
+mod commits;
 mod context;
 mod lag;
 mod ledger;
@@ -30,12 +33,12 @@ use std::time::Duration;
 
 use rdkafka::consumer::Consumer as _;
 
-use self::context::{Callbacks, Client, GroupCommitter, ask_commit};
+use self::commits::GroupCommitter;
+use self::context::{Callbacks, Client};
 use self::ledger::Ledger;
 use self::reader::Reader;
 use super::{Committer, Intake, Source, SourceError, Stop};
 use crate::kafka::{Error, Events, Monitor, reach};
-use crate::model::Position;
 
 pub use options::{Clusters, KafkaOptions, Limits, Start};
 
@@ -77,8 +80,7 @@ impl KafkaSource {
         if source.options.until_end {
             source.note_ends(&counts)?;
         }
-        let consumer = Arc::downgrade(&source.consumer);
-        Ok((source, Arc::new(GroupCommitter { ledger, consumer })))
+        Ok((source, Arc::new(GroupCommitter(ledger))))
     }
 
     fn note_ends(&mut self, counts: &[i32]) -> Result<(), SourceError> {
@@ -98,19 +100,6 @@ impl KafkaSource {
 impl Source for KafkaSource {
     fn run(self: Box<Self>, intake: Intake, stop: Stop) -> Result<(), SourceError> {
         Reader::new(self.consumer, self.options, self.ends, intake, stop).run()
-    }
-}
-
-impl Committer for GroupCommitter {
-    /// Hands the positions to the client and returns at once; a commit that fails is counted and repeated, and
-    /// where a partition is about to go the source waits for the broker's answer. Never fails.
-    fn commit(&self, next: &[Position]) -> Result<(), SourceError> {
-        let due = self.ledger.acknowledge(next);
-        // Once the consumer is closed the partitions are somebody else's.
-        if let Some(consumer) = self.consumer.upgrade() {
-            ask_commit(&consumer, &due);
-        }
-        Ok(())
     }
 }
 

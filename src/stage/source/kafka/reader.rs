@@ -10,7 +10,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message as _};
 
 use super::chunks::Builder;
-use super::context::{Change, Client, ask_commit};
+use super::commits;
+use super::context::{Change, Client};
 use super::failed;
 use super::lag::LagMeter;
 use super::options::KafkaOptions;
@@ -109,6 +110,8 @@ impl Reader {
         let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
         let subscribed = consumer.subscribe(&topics);
         subscribed.map_err(|error| SourceError::external(format!("cannot subscribe to {topics:?}: {error}")))?;
+        let thread = commits::start(&consumer);
+        thread.map_err(|error| SourceError::external(format!("no thread for committing: {error}")))?;
         let meter = LagMeter::start(&consumer, self.options.lag_every);
         let outcome = self.read(&consumer);
         if outcome.is_ok() {
@@ -299,7 +302,6 @@ impl Reader {
         }
         self.kept_house = Instant::now();
         consumer.context().monitor.events().polled();
-        ask_commit(consumer, &consumer.context().ledger.overdue());
         if self.options.until_end {
             self.check_tails();
         }
@@ -356,7 +358,6 @@ impl Reader {
             if deadline.remaining().is_zero() {
                 return false;
             }
-            ask_commit(consumer, &ledger.overdue());
             if self.poll(consumer, RETRY).is_err() {
                 return false;
             }
@@ -367,6 +368,7 @@ impl Reader {
     /// Lets the group know that we go. The consumer closes when its last handle is dropped, here.
     fn leave(self, consumer: &Client) {
         let callbacks = consumer.context();
+        callbacks.ledger.close();
         callbacks.close();
         while let Some(change) = callbacks.next_change() {
             match change {

@@ -1,0 +1,312 @@
+//! The shape of the configuration: sections, keys, defaults. The reference and the JSON Schema are made of it, so the
+//! doc comments here are what operators read. Units stand in the names.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::values::{Address, ClusterPattern, Listen, LogFilter, Parsed, Properties, Secret};
+use crate::telemetry::logging::LogFormat;
+
+/// Configuration of Kubetide.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// What to read. Sources on the command line replace this list.
+    pub sources: Vec<SourceConfig>,
+    /// Where alerts go. The first is durable: positions are committed only after it has accepted. Standard output where
+    /// the list is empty.
+    pub alerts: Vec<Address>,
+    /// Where records go that cannot be read: a file or a Kafka topic. Without it they are counted and logged only.
+    pub dead_letters: Option<Address>,
+    /// Settings of every Kafka client.
+    pub kafka: KafkaConfig,
+    /// Which detections run.
+    pub detections: DetectionsConfig,
+    /// What a site knows to be harmless.
+    pub exceptions: ExceptionsConfig,
+    /// When a batch is closed: by whichever bound is reached first.
+    pub batch: BatchConfig,
+    /// Threads that decode and evaluate; the number of cores where absent.
+    pub workers: Option<NonZeroUsize>,
+    /// Time between checkpoints: how much is read again after a crash, at most.
+    #[schemars(range(min = 100, max = 600_000))]
+    pub checkpoint_interval_ms: u64,
+    /// Metrics and health pages.
+    pub http: HttpConfig,
+    /// Log lines, which go to standard error.
+    pub log: LogConfig,
+    /// What a record may be at most; beyond it, it goes to the dead letters.
+    pub limits: LimitsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            sources: Vec::new(),
+            alerts: Vec::new(),
+            dead_letters: None,
+            kafka: KafkaConfig::default(),
+            detections: DetectionsConfig::default(),
+            exceptions: ExceptionsConfig::default(),
+            batch: BatchConfig::default(),
+            workers: None,
+            checkpoint_interval_ms: 5_000,
+            http: HttpConfig::default(),
+            log: LogConfig::default(),
+            limits: LimitsConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Threads that decode and evaluate.
+    pub fn worker_count(&self) -> NonZeroUsize {
+        self.workers.or_else(|| std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+/// One source and what it cannot say about itself.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// A path, a glob, a directory, `-`, `kafka://host:port/topic?group=name` or `http://address:port/path`.
+    pub url: String,
+    /// What the records look like; found out for each record where `auto`.
+    #[serde(default)]
+    pub format: SourceFormat,
+    /// Go on reading files that grow or are rotated.
+    #[serde(default)]
+    pub follow: bool,
+    /// The cluster's name, where the records do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Takes the cluster's name from the topic's: a regular expression with a group named `cluster`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_cluster_pattern: Option<Parsed<ClusterPattern>>,
+    /// Kafka header that holds the cluster's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_header: Option<String>,
+    /// The cloud, where the records do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudName>,
+    /// Subscription, account or project, where the records do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The region, where the records do not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Networks of proxies and load balancers before the API server. The client's address is the last of `sourceIPs`
+    /// that is in none of them; entries before it are what the client claims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Parsed<IpNet>>,
+    /// Bearer token that senders must show to an `http://` source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// PEM file with the certificate chain of an `https://` source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_certificate: Option<PathBuf>,
+    /// PEM file with the private key of an `https://` source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_key: Option<PathBuf>,
+}
+
+impl SourceConfig {
+    /// A source of which only the address is known.
+    pub fn new(url: impl Into<String>) -> SourceConfig {
+        SourceConfig {
+            url: url.into(),
+            format: SourceFormat::default(),
+            follow: false,
+            cluster: None,
+            topic_cluster_pattern: None,
+            cluster_header: None,
+            cloud: None,
+            account: None,
+            region: None,
+            trusted_proxies: Vec::new(),
+            token: None,
+            tls_certificate: None,
+            tls_key: None,
+        }
+    }
+}
+
+/// What records look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SourceFormat {
+    /// Found out for each record.
+    #[default]
+    Auto,
+    /// `audit.k8s.io` events and lists of them, bare or in a log collector's wrapper.
+    Native,
+    /// CloudWatch Logs envelopes of Amazon EKS.
+    Eks,
+    /// Azure Monitor records of AKS.
+    Aks,
+    /// Cloud Logging entries of GKE.
+    Gke,
+    /// Events from OpenShift's log forwarder.
+    OpenShift,
+}
+
+/// A cloud's name as the `cloud` column has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudName {
+    Aks,
+    Eks,
+    Gke,
+    OpenShift,
+    Other,
+}
+
+impl From<CloudName> for crate::model::Cloud {
+    fn from(name: CloudName) -> Self {
+        match name {
+            CloudName::Aks => Self::Aks,
+            CloudName::Eks => Self::Eks,
+            CloudName::Gke => Self::Gke,
+            CloudName::OpenShift => Self::OpenShift,
+            CloudName::Other => Self::Other,
+        }
+    }
+}
+
+/// Settings of every Kafka client.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KafkaConfig {
+    /// Any librdkafka property, for sources and sinks alike; options of an address win. Secrets such as `sasl.password`
+    /// are `{ file = "PATH" }` or `{ env = "NAME" }`.
+    pub properties: Properties,
+}
+
+/// Which detections run.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DetectionsConfig {
+    /// Whether the detections that ship with the program run.
+    pub shipped: bool,
+    /// Files and directories with more detections.
+    pub paths: Vec<PathBuf>,
+    /// Maturities that run.
+    pub statuses: Vec<Maturity>,
+}
+
+impl Default for DetectionsConfig {
+    fn default() -> Self {
+        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Maturity::Stable] }
+    }
+}
+
+/// How far a detection can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Maturity {
+    Experimental,
+    Testing,
+    Stable,
+    Deprecated,
+}
+
+impl Maturity {
+    pub const ALL: [Maturity; 4] = [Maturity::Experimental, Maturity::Testing, Maturity::Stable, Maturity::Deprecated];
+
+    /// The word used in detection files and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Maturity::Experimental => "experimental",
+            Maturity::Testing => "testing",
+            Maturity::Stable => "stable",
+            Maturity::Deprecated => "deprecated",
+        }
+    }
+}
+
+/// What a site knows to be harmless.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ExceptionsConfig {
+    /// Files and directories with exceptions.
+    pub paths: Vec<PathBuf>,
+}
+
+/// When a batch is closed.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BatchConfig {
+    /// Events in a batch. More is faster under load.
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub events: usize,
+    /// Bytes of their records.
+    #[schemars(range(min = 4_096, max = 1_073_741_824))]
+    pub bytes: usize,
+    /// Age of its first event: the latency of an alert when little arrives.
+    #[schemars(range(min = 1, max = 60_000))]
+    pub age_ms: u64,
+}
+
+impl Default for BatchConfig {
+    fn default() -> Self {
+        BatchConfig { events: 8_192, bytes: 8 << 20, age_ms: 100 }
+    }
+}
+
+/// Metrics and health pages.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpConfig {
+    /// Address to serve them on, `off`, or `auto`: 127.0.0.1:9464 when some source is live, off when all are files.
+    pub listen: Parsed<Listen>,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        HttpConfig { listen: Parsed(Listen::Auto) }
+    }
+}
+
+/// Log lines.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace`, `off`, or directives such as `info,kubetide::kafka=debug`.
+    pub level: Parsed<LogFilter>,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        LogConfig { level: Parsed(LogFilter::default()), format: LogFormat::default() }
+    }
+}
+
+/// What a record may be at most.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Bytes of one event.
+    #[schemars(range(min = 1_024, max = 1_073_741_824))]
+    pub event_bytes: usize,
+    /// Bytes of one record after decompression.
+    #[schemars(range(min = 1_024, max = 4_294_967_296u64))]
+    pub decompressed_bytes: usize,
+    /// Levels of nesting in JSON.
+    #[schemars(range(min = 8, max = 1_024))]
+    pub depth: usize,
+    /// Layers of wrapping around an event, such as base64 of gzip of an envelope.
+    #[schemars(range(min = 1, max = 16))]
+    pub unwrap: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig { event_bytes: 10 << 20, decompressed_bytes: 64 << 20, depth: 128, unwrap: 6 }
+    }
+}
