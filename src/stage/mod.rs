@@ -1,4 +1,5 @@
 //! The six steps from input to delivery. Each is blind to the other five: they meet in `model`, and only `flow` knows
 //! their order.
 
+pub mod format;
 pub mod source;
