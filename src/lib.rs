@@ -8,6 +8,8 @@
 //! The `mod` lines below are in reading order, from the doors down to the ground; each part may use what stands
 //! below it, never what stands above (`ARCHITECTURE.md`).
 
+pub mod stage;
+
 pub mod model;
 
 pub mod json;

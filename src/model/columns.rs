@@ -211,20 +211,44 @@ impl Kind {
             Kind::TextList => list(Utf8),
             Kind::IntList => list(Int32),
             Kind::Containers => structs(&[
-                ("name", Utf8), ("kind", Utf8), ("image", Utf8), ("registry", Utf8), ("repository", Utf8), ("tag", Utf8),
-                ("digest", Utf8), ("command", list(Utf8)), ("args", list(Utf8)), ("privileged", Boolean),
-                ("allow_privilege_escalation", Boolean), ("run_as_user", Int64), ("run_as_non_root", Boolean),
-                ("read_only_root", Boolean), ("capabilities_added", list(Utf8)), ("capabilities_dropped", list(Utf8)),
-                ("seccomp", Utf8), ("apparmor", Utf8), ("proc_mount", Utf8), ("env_secret_refs", list(Utf8)),
-                ("host_ports", list(Int32)), ("cpu_limit", Utf8), ("memory_limit", Utf8),
+                ("name", Utf8),
+                ("kind", Utf8),
+                ("image", Utf8),
+                ("registry", Utf8),
+                ("repository", Utf8),
+                ("tag", Utf8),
+                ("digest", Utf8),
+                ("command", list(Utf8)),
+                ("args", list(Utf8)),
+                ("privileged", Boolean),
+                ("allow_privilege_escalation", Boolean),
+                ("run_as_user", Int64),
+                ("run_as_non_root", Boolean),
+                ("read_only_root", Boolean),
+                ("capabilities_added", list(Utf8)),
+                ("capabilities_dropped", list(Utf8)),
+                ("seccomp", Utf8),
+                ("apparmor", Utf8),
+                ("proc_mount", Utf8),
+                ("env_secret_refs", list(Utf8)),
+                ("host_ports", list(Int32)),
+                ("cpu_limit", Utf8),
+                ("memory_limit", Utf8),
             ]),
             Kind::Volumes => structs(&[
-                ("name", Utf8), ("kind", Utf8), ("host_path", Utf8), ("source", Utf8), ("read_only", Boolean),
+                ("name", Utf8),
+                ("kind", Utf8),
+                ("host_path", Utf8),
+                ("source", Utf8),
+                ("read_only", Boolean),
             ]),
             Kind::Subjects => structs(&[("kind", Utf8), ("name", Utf8), ("namespace", Utf8)]),
             Kind::Rules => structs(&[
-                ("verbs", list(Utf8)), ("api_groups", list(Utf8)), ("resources", list(Utf8)),
-                ("resource_names", list(Utf8)), ("non_resource_urls", list(Utf8)),
+                ("verbs", list(Utf8)),
+                ("api_groups", list(Utf8)),
+                ("resources", list(Utf8)),
+                ("resource_names", list(Utf8)),
+                ("non_resource_urls", list(Utf8)),
             ]),
         }
     }
@@ -323,8 +347,7 @@ impl fmt::Debug for ColumnSet {
 
 /// The table as SQL sees it: plain types, every column nullable.
 pub static AUDIT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let fields: Vec<Field> =
-        COLUMNS.iter().map(|info| Field::new(info.name, info.kind.data_type(), true)).collect();
+    let fields: Vec<Field> = COLUMNS.iter().map(|info| Field::new(info.name, info.kind.data_type(), true)).collect();
     Arc::new(Schema::new(fields))
 });
 

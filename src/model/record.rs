@@ -40,11 +40,9 @@ pub struct RawRecord {
 
 /// Records in arrival order with the bytes that they point into: the unit of work of a worker.
 ///
-/// Chunks of one source are numbered from 0 without gaps; whoever handles their results in number order keeps the
-/// order of every lane. A chunk owns its bytes, so nothing borrowed from a client library outlives a poll.
+/// A chunk owns its bytes, so nothing borrowed from a client library outlives a poll.
 #[derive(Debug, Clone, Default)]
 pub struct Chunk {
-    pub sequence: u64,
     pub bytes: Bytes,
     pub records: Vec<RawRecord>,
     /// Lanes by [`LaneId`], shared by all chunks of the source.
