@@ -29,6 +29,7 @@ use crate::telemetry::{
 const OUTBOX_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A source, ready to run.
+#[allow(missing_debug_implementations, reason = "trait objects of other modules")]
 pub struct LiveSource {
     pub name: String,
     pub source: Box<dyn Source>,
@@ -37,6 +38,7 @@ pub struct LiveSource {
 }
 
 /// Everything that a run consists of.
+#[allow(missing_debug_implementations, reason = "trait objects of other modules")]
 pub struct Live {
     pub set: Arc<DetectionSet>,
     pub evaluator: Arc<Evaluator>,
@@ -344,7 +346,9 @@ impl Sequencer {
         self.waiting = waiting;
         let ready: Vec<(u64, oneshot::Sender<()>)> = ready;
         // Whoever stopped waiting has given up the partition already.
-        ready.into_iter().for_each(|(_, done)| drop(done.send(())));
+        ready.into_iter().for_each(|(_, done)| {
+            done.send(()).ok();
+        });
         Ok(())
     }
 

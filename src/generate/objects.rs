@@ -43,8 +43,14 @@ pub(super) fn template_spec(out: &mut Vec<u8>, app: &str, image: &str, rng: &mut
     put!(out, r#"],"restartPolicy":"Always","terminationGracePeriodSeconds":30,"dnsPolicy":"ClusterFirst","#);
     put!(out, r#""serviceAccountName":""#, app, r#"","serviceAccount":""#, app, r#"","securityContext":{"#);
     put!(out, r#""seccompProfile":{"type":"RuntimeDefault"}},"schedulerName":"default-scheduler","tolerations":["#);
-    put!(out, r#"{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300},"#);
-    put!(out, r#"{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}"#);
+    put!(
+        out,
+        r#"{"key":"node.kubernetes.io/not-ready","operator":"Exists","effect":"NoExecute","tolerationSeconds":300},"#
+    );
+    put!(
+        out,
+        r#"{"key":"node.kubernetes.io/unreachable","operator":"Exists","effect":"NoExecute","tolerationSeconds":300}"#
+    );
     put!(out, r#"],"priority":0,"enableServiceLinks":true,"preemptionPolicy":"PreemptLowerPriority""#);
 }
 
@@ -143,7 +149,14 @@ pub(super) fn bad_pod(out: &mut Vec<u8>, namespace: &str, name: &str, danger: Da
     if danger == Danger::HostPid {
         put!(out, r#""hostPID":true,"#);
     }
-    put!(out, r#""containers":[{"name":""#, name, r#"","image":""#, image, r#"","command":["sleep","86400"],"resources":{},"#);
+    put!(
+        out,
+        r#""containers":[{"name":""#,
+        name,
+        r#"","image":""#,
+        image,
+        r#"","command":["sleep","86400"],"resources":{},"#
+    );
     if let Danger::HostPath(_) = danger {
         put!(out, r#""volumeMounts":[{"name":"host","mountPath":"/host"}],"#);
     }
@@ -220,7 +233,13 @@ pub(super) fn endpoint_slice(out: &mut Vec<u8>, workload: &Workload, nodes: &[No
     }
     put!(out, r#"},"addressType":"IPv4","endpoints":["#);
     for (index, pod) in workload.pods.iter().enumerate() {
-        put!(out, if index > 0 { "," } else { "" }, r#"{"addresses":[""#, pod.address, r#""],"conditions":{"ready":true,"#);
+        put!(
+            out,
+            if index > 0 { "," } else { "" },
+            r#"{"addresses":[""#,
+            pod.address,
+            r#""],"conditions":{"ready":true,"#
+        );
         put!(out, r#""serving":true,"terminating":false},"targetRef":{"kind":"Pod","namespace":""#, namespace);
         put!(out, r#"","name":""#, pod.name, r#"","uid":""#, pod.uid, r#""},"nodeName":""#);
         put!(out, nodes.get(pod.node).map_or("", |node| node.name.as_str()), r#"","zone":"eu-west-1a"}"#);
@@ -248,7 +267,13 @@ pub(super) fn node_conditions(out: &mut Vec<u8>, now_us: i64) {
 /// A node, which lists the images on its disk.
 pub(super) fn node(out: &mut Vec<u8>, node: &Node, workloads: &[Workload], at: At, rng: &mut StdRng) {
     put!(out, r#"{"kind":"Node","apiVersion":"v1","metadata":{"name":""#, node.name, r#"","uid":""#, node.uid);
-    put!(out, r#"","resourceVersion":""#, at.version, r#"","creationTimestamp":""#, Seconds(at.now_us - 604_800_000_000));
+    put!(
+        out,
+        r#"","resourceVersion":""#,
+        at.version,
+        r#"","creationTimestamp":""#,
+        Seconds(at.now_us - 604_800_000_000)
+    );
     put!(out, r#"","labels":{"kubernetes.io/arch":"amd64","kubernetes.io/os":"linux","kubernetes.io/hostname":""#);
     put!(out, node.name, r#"","node.kubernetes.io/instance-type":"m6i.2xlarge","topology.kubernetes.io/zone":"#);
     put!(out, r#""eu-west-1a"}},"spec":{"providerID":"aws:///eu-west-1a/i-"#, node.uid, r#""},"status":{"capacity":{"#);
@@ -273,11 +298,16 @@ pub(super) fn node(out: &mut Vec<u8>, node: &Node, workloads: &[Workload], at: A
 /// A ConfigMap of about `size` bytes.
 pub(super) fn config_map(out: &mut Vec<u8>, workload: &Workload, size: usize, at: At, rng: &mut StdRng) {
     const WORDS: [&str; 16] = [
-        "listen", "upstream", "route", "cluster", "match", "prefix", "header", "timeout", "retry", "tls", "bundle", "true",
-        "path", "weight", "regex", "value",
+        "listen", "upstream", "route", "cluster", "match", "prefix", "header", "timeout", "retry", "tls", "bundle",
+        "true", "path", "weight", "regex", "value",
     ];
     const ENDS: [&str; 4] = [" ", ": ", r"\n  ", r#"=\"x\" "#];
-    put!(out, r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":""#, workload.app, r#"-config","namespace":""#);
+    put!(
+        out,
+        r#"{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":""#,
+        workload.app,
+        r#"-config","namespace":""#
+    );
     put!(out, workload.namespace, r#"","uid":""#, workload.set_uid, r#"","resourceVersion":""#, at.version);
     put!(out, r#"","creationTimestamp":""#, Seconds(at.now_us - 86_400_000_000), r#"","managedFields":["#);
     managed(out, "argocd-controller", "v1", Seconds(at.now_us), r#"{"f:data":{".":{},"f:app.yaml":{}}}"#, None);
@@ -290,7 +320,15 @@ pub(super) fn config_map(out: &mut Vec<u8>, workload: &Workload, size: usize, at
 }
 
 /// A core Event about a pod.
-pub(super) fn event(out: &mut Vec<u8>, workload: &Workload, pod: &Pod, node: &Node, suffix: u64, at: At, rng: &mut StdRng) {
+pub(super) fn event(
+    out: &mut Vec<u8>,
+    workload: &Workload,
+    pod: &Pod,
+    node: &Node,
+    suffix: u64,
+    at: At,
+    rng: &mut StdRng,
+) {
     const REASONS: [(&str, &str); 4] = [
         ("Pulled", "Container image already present on machine"),
         ("Created", "Created container: app"),
@@ -300,11 +338,37 @@ pub(super) fn event(out: &mut Vec<u8>, workload: &Workload, pod: &Pod, node: &No
     let (reason, message) = pick(&REASONS, rng);
     let now = Seconds(at.now_us);
     put!(out, r#"{"kind":"Event","apiVersion":"v1","metadata":{"name":""#, pod.name, ".", Hex(suffix, 16));
-    put!(out, r#"","namespace":""#, workload.namespace, r#"","uid":""#, uid(rng), r#"","resourceVersion":""#, at.version);
-    put!(out, r#"","creationTimestamp":""#, now, r#""},"involvedObject":{"kind":"Pod","namespace":""#, workload.namespace);
+    put!(
+        out,
+        r#"","namespace":""#,
+        workload.namespace,
+        r#"","uid":""#,
+        uid(rng),
+        r#"","resourceVersion":""#,
+        at.version
+    );
+    put!(
+        out,
+        r#"","creationTimestamp":""#,
+        now,
+        r#""},"involvedObject":{"kind":"Pod","namespace":""#,
+        workload.namespace
+    );
     put!(out, r#"","name":""#, pod.name, r#"","uid":""#, pod.uid, r#"","apiVersion":"v1","fieldPath":"#);
-    put!(out, r#""spec.containers{app}"},"reason":""#, reason, r#"","message":""#, message, r#"","source":{"component":"#);
+    put!(
+        out,
+        r#""spec.containers{app}"},"reason":""#,
+        reason,
+        r#"","message":""#,
+        message,
+        r#"","source":{"component":"#
+    );
     put!(out, r#""kubelet","host":""#, node.name, r#""},"firstTimestamp":""#, now, r#"","lastTimestamp":""#, now);
-    put!(out, r#"","count":"#, rng.random_range(1..40u64), r#","type":"Normal","eventTime":null,"reportingComponent":"#);
+    put!(
+        out,
+        r#"","count":"#,
+        rng.random_range(1..40u64),
+        r#","type":"Normal","eventTime":null,"reportingComponent":"#
+    );
     put!(out, r#""kubelet","reportingInstance":""#, node.name, r#""}"#);
 }

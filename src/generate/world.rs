@@ -12,7 +12,8 @@ const SYSTEMS: [&str; 5] = ["kube-system", "monitoring", "ingress-nginx", "argoc
 const SUBJECTS: [&str; 12] =
     ["cart", "order", "auth", "query", "mail", "ledger", "feed", "image", "price", "stock", "session", "quote"];
 const ROLES: [&str; 5] = ["api", "worker", "web", "proxy", "sync"];
-const PEOPLE: [&str; 12] = ["amara", "bela", "chidi", "dana", "emre", "farah", "goran", "hiro", "ines", "jonas", "kavya", "lior"];
+const PEOPLE: [&str; 12] =
+    ["amara", "bela", "chidi", "dana", "emre", "farah", "goran", "hiro", "ines", "jonas", "kavya", "lior"];
 const CONTROLLERS: [&str; 9] = [
     "deployment-controller",
     "replicaset-controller",
@@ -135,14 +136,7 @@ impl World {
                 "cert-manager-controller-certificates",
                 rng,
             ),
-            pipeline: Identity::account(
-                "shop",
-                "deployer",
-                "helm/3.18.4",
-                "10.20.0.40",
-                "edit",
-                rng,
-            ),
+            pipeline: Identity::account("shop", "deployer", "helm/3.18.4", "10.20.0.40", "edit", rng),
             probe: Identity::anonymous("kube-probe/1.33", "10.20.0.1"),
             stranger: Identity::anonymous("Go-http-client/1.1", "198.51.100.77"),
             metrics: Identity::account(
@@ -193,7 +187,8 @@ impl Workload {
     fn draw(namespace: &'static str, nodes: &[Node], rng: &mut StdRng) -> Workload {
         let app = format!("{}-{}", pick(&SUBJECTS, rng), pick(&ROLES, rng));
         let hash = letters(9, rng);
-        let image = format!("registry.example.com/{namespace}/{app}:1.{}.{}", rng.random_range(0..40), rng.random_range(0..9));
+        let image =
+            format!("registry.example.com/{namespace}/{app}:1.{}.{}", rng.random_range(0..40), rng.random_range(0..9));
         let mut labels = Vec::new();
         put!(&mut labels, r#""app.kubernetes.io/name":""#, app, r#"","app.kubernetes.io/instance":""#, app, "-prod\",");
         put!(&mut labels, r#""app.kubernetes.io/managed-by":"Helm","team":""#, namespace, "\"");
@@ -218,10 +213,18 @@ impl Identity {
         let group = if rng.random_bool(0.8) { "oidc:developers" } else { "oidc:platform" };
         let role = if group == "oidc:developers" { "edit" } else { "platform-operator" };
         let mut user = Vec::new();
-        put!(&mut user, r#"{"username":""#, name, r#"@example.com","groups":[""#, group, r#"","system:authenticated"],"#);
+        put!(
+            &mut user,
+            r#"{"username":""#,
+            name,
+            r#"@example.com","groups":[""#,
+            group,
+            r#"","system:authenticated"],"#
+        );
         put!(&mut user, r#""extra":{"authentication.kubernetes.io/credential-id":["JTI="#, uid(rng), r#""]}}"#);
         let mut reason = Vec::new();
-        let told = format!("RBAC: allowed by ClusterRoleBinding \"{group}\" of ClusterRole \"{role}\" to Group \"{group}\"");
+        let told =
+            format!("RBAC: allowed by ClusterRoleBinding \"{group}\" of ClusterRole \"{role}\" to Group \"{group}\"");
         put!(&mut reason, Escaped(&told));
         let address = format!("203.0.113.{}", rng.random_range(2..250)).into_bytes();
         Identity { name: format!("{name}@example.com"), user, agent: pick(&CLIENTS, rng).into(), address, reason }
@@ -232,7 +235,8 @@ impl Identity {
         put!(&mut user, r#"{"username":"system:"#, name, r#"","groups":["system:authenticated"],"extra":{"#);
         put!(&mut user, r#""authentication.kubernetes.io/credential-id":["X509SHA256="#, fingerprint(rng), r#""]}}"#);
         let role = format!("system:{name}");
-        let told = format!("RBAC: allowed by ClusterRoleBinding \"{role}\" of ClusterRole \"{role}\" to User \"{role}\"");
+        let told =
+            format!("RBAC: allowed by ClusterRoleBinding \"{role}\" of ClusterRole \"{role}\" to User \"{role}\"");
         let mut reason = Vec::new();
         put!(&mut reason, Escaped(&told));
         Identity { name: role, user, agent: agent.into(), address: b"10.20.0.10".to_vec(), reason }
@@ -305,8 +309,7 @@ pub(super) fn uid(rng: &mut StdRng) -> Uid {
 
 /// Letters as Kubernetes appends them to generated names.
 pub(super) fn letters(count: usize, rng: &mut StdRng) -> String {
-    let alphabet: Vec<char> = "bcdfghjklmnpqrstvwxz2456789".chars().collect();
-    (0..count).map(|_| pick(&alphabet, rng)).collect()
+    (0..count).map(|_| char::from(pick(b"bcdfghjklmnpqrstvwxz2456789", rng))).collect()
 }
 
 fn fingerprint(rng: &mut StdRng) -> String {

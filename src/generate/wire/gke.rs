@@ -141,7 +141,9 @@ impl<'a> Event<'a> {
                 _ => {}
             }
         }
-        if !words.is_empty() {
+        let labelled =
+            self.annotations.is_some_and(|all| memchr::memmem::find(all.bytes(), b"command.gke.io/command").is_some());
+        if !words.is_empty() && !labelled {
             let mut list = vec![b'['];
             for (index, word) in words.iter().enumerate() {
                 if index > 0 {

@@ -26,8 +26,8 @@ use builders::{Columns, NULL};
 use header::{Header, HeaderCaches};
 
 use crate::model::{
-    BatchCounts, Chunk, Cloud, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position,
-    RawRecord, RejectReason, Row, SkipReason,
+    BatchCounts, Chunk, Cloud, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position, RawRecord,
+    RejectReason, Row, SkipReason,
 };
 
 /// Builds one [`EventBatch`].
