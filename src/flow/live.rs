@@ -27,6 +27,9 @@ use crate::telemetry::{
 
 /// How long further sinks may take to empty their outboxes at the end.
 const OUTBOX_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what is in hand may take after a stop: less than the half minute after which orchestrators kill.
+const STOP_PATIENCE: Duration = Duration::from_secs(25);
+const STOP_POLL: Duration = Duration::from_millis(250);
 
 /// A source, ready to run.
 #[allow(missing_debug_implementations, reason = "trait objects of other modules")]
@@ -83,6 +86,11 @@ pub enum RunError {
     Source { name: String, error: SourceError },
     #[error("sink {name}: {error}")]
     Sink { name: String, error: SinkError },
+    #[error(
+        "sink {name} did not take everything within {} s after the stop; what is missing is read again by the next run",
+        STOP_PATIENCE.as_secs()
+    )]
+    Overdue { name: String },
     #[error("{0}")]
     Internal(String),
 }
@@ -128,7 +136,10 @@ impl Live {
             waiting: Vec::new(),
             summary: Summary::default(),
         };
-        let result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, ended, &self.stop).await;
+        let result = tokio::select! {
+            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, ended, &self.stop) => result,
+            () = overdue(&self.stop) => Err(RunError::Overdue { name: sequencer.durable_name.clone() }),
+        };
         self.stop.request();
         sequencer.close().await;
         sequencer.summary.seconds = started.elapsed_seconds();
@@ -141,6 +152,15 @@ impl Live {
             Ok(()) => Ok(sequencer.summary),
         }
     }
+}
+
+/// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
+/// would otherwise keep the process until somebody kills it.
+async fn overdue(stop: &Stop) {
+    while !stop.requested() {
+        tokio::time::sleep(STOP_POLL).await;
+    }
+    tokio::time::sleep(STOP_PATIENCE).await;
 }
 
 type Parts = (Vec<Box<dyn Source>>, Vec<SourceSettings>, Vec<Arc<dyn Committer>>, Vec<String>);
@@ -259,11 +279,12 @@ impl Sequencer {
                         }
                     }
                 },
+                // Before the outcomes, which under load are always there.
+                _ = ticks.tick() => self.checkpoint().await?,
                 numbered = outcomes.recv() => match numbered {
                     Some(numbered) => self.in_order(numbered).await?,
                     None => break,
                 },
-                _ = ticks.tick() => self.checkpoint().await?,
             }
         }
         self.checkpoint().await?;

@@ -178,3 +178,6 @@ impl EventSink for BatchBuilder {
 fn is_set(key: i32) -> bool {
     key != NULL
 }
+
+#[cfg(test)]
+mod tests;

@@ -332,3 +332,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("the evaluation panicked: {}", text.unwrap_or_else(|| "no message".to_owned()))
 }
+
+#[cfg(test)]
+mod tests;
