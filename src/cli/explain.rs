@@ -92,7 +92,7 @@ fn measure(evaluator: &Arc<Evaluator>, records: &[impl AsRef<[u8]>]) -> Cost {
     let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
     let warm = worker.work(0, &chunk);
     let events = warm.counts.events.iter().sum::<u64>() as usize;
-    let matches = warm.matched.map_or(0, |matched| matched.matches.len());
+    let matches = warm.matched.iter().map(|matched| matched.matches.len()).sum();
     let (mut decode, mut evaluate) = (0.0, 0.0);
     for _ in 0..ROUNDS {
         let started = Instant::now();

@@ -27,7 +27,7 @@ use crate::stage::sink::{
 };
 use crate::stage::source::file::{FileLimits, FileSource};
 use crate::stage::source::http::{HttpAddress, HttpSource};
-use crate::stage::source::kafka::{KafkaOptions, KafkaSource};
+use crate::stage::source::kafka::{KafkaOptions, KafkaSource, Limits as KafkaLimits};
 use crate::stage::source::{NoCommit, Stop};
 use crate::telemetry::{ExceptionsLoaded, Health, Metrics, SinkState, SinkTotals, logging};
 
@@ -256,7 +256,7 @@ async fn start(
         server.stop().await;
     }
     result.map_err(|error| match error {
-        RunError::Source { .. } | RunError::Sink { .. } | RunError::Internal(_) => {
+        RunError::Source { .. } | RunError::Sink { .. } | RunError::Overdue { .. } | RunError::Internal(_) => {
             Failure::environment(error.to_string())
         }
     })
@@ -431,11 +431,13 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
     let live = |source, committer, name: &str| LiveSource { name: name.to_owned(), source, committer, settings };
     if url.starts_with("kafka://") {
         let address: kafka::Address = url.parse().map_err(|error| failed(&error))?;
+        let limits = KafkaLimits {
+            records: config.batch.events,
+            bytes: config.batch.bytes,
+            age: Duration::from_millis(config.batch.age_ms),
+        };
         let mut options =
-            KafkaOptions::from_address(&address, &kafka_properties(config)).map_err(|error| failed(&error))?;
-        options.limits.records = config.batch.events;
-        options.limits.bytes = config.batch.bytes;
-        options.limits.age = Duration::from_millis(config.batch.age_ms);
+            KafkaOptions::with_limits(&address, &kafka_properties(config), limits).map_err(|error| failed(&error))?;
         if let Some(header) = &source.cluster_header {
             options.clusters.header.clone_from(header);
         }

@@ -15,14 +15,14 @@ use tokio::sync::{mpsc, oneshot};
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
 use crate::clock::Instant;
 use crate::detection::DetectionSet;
-use crate::model::{Alert, Cloud, DeadLetter, LaneId, Position, RejectReason, SkipReason};
+use crate::model::{Alert, Cloud, Column, DeadLetter, LaneId, MatchedRows, Position, RejectReason, SkipReason};
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
 use crate::stage::sink::{AlertSink, DeadLetterSink, Outbox, SinkError, Whose};
 use crate::stage::source::{Committer, Message, Source, SourceError, Stop, intakes};
 use crate::telemetry::{
-    CheckpointDone, CheckpointFailed, DetectionFailed, Health, Metrics, RecordDeadLettered, SinkState, SourceFailed,
-    SourceState,
+    AbsorbedTotals, CheckpointDone, CheckpointFailed, DetectionFailed, Health, Metrics, RecordDeadLettered, SinkState,
+    SourceFailed, SourceState,
 };
 
 /// How long further sinks may take to empty their outboxes at the end.
@@ -134,6 +134,7 @@ impl Live {
             held: BTreeMap::new(),
             done: 0,
             waiting: Vec::new(),
+            hidden: HashMap::new(),
             summary: Summary::default(),
         };
         let result = tokio::select! {
@@ -242,6 +243,8 @@ struct Sequencer {
     done: u64,
     /// Who waits for a checkpoint, and for which number.
     waiting: Vec<(u64, oneshot::Sender<()>)>,
+    /// By detection: matches hidden by exceptions that are in the metrics already.
+    hidden: HashMap<String, u64>,
     summary: Summary,
 }
 
@@ -307,7 +310,7 @@ impl Sequencer {
             self.pending.insert((source, lane), offset);
         }
         self.dead(&outcome.dead_letters).await?;
-        if let Some(matched) = &outcome.matched {
+        for matched in &outcome.matched {
             let alerts = self.stage.accept(matched);
             self.deliver(&alerts).await?;
         }
@@ -399,6 +402,7 @@ impl Sequencer {
                 return Err(RunError::Source { name: self.names[source].clone(), error });
             }
         }
+        self.tell_counts();
         self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
         self.health.checkpoint_done();
         Ok(())
@@ -433,11 +437,35 @@ impl Sequencer {
             metrics.emit(DetectionFailed { detection: &detection.id, error: &failure.message });
             summary.failures += 1;
         }
-        if let Some(matched) = &outcome.matched {
+        for matched in &outcome.matched {
+            let delays = matched.arrival_ms.iter().zip(event_times_us(matched));
+            let seconds = delays.filter_map(|(arrival, event)| Some(((*arrival)? * 1000 - event?) as f64 / 1e6));
+            metrics.events_delayed(seconds);
             for (index, events) in matches_by_detection(&matched.matches) {
                 let detection = &self.set.detections[index];
                 metrics.detection_matched(&detection.id, detection.severity, events);
             }
+        }
+    }
+
+    /// Publishes what the alert stage counts.
+    fn tell_counts(&mut self) {
+        let counts = self.stage.counts();
+        self.metrics.matches_absorbed(AbsorbedTotals {
+            suppressed: counts.suppressed,
+            duplicates: counts.duplicates,
+            hidden: counts.hidden,
+            open: counts.open,
+            evicted: counts.evicted,
+        });
+        let mut hidden: HashMap<&str, u64> = HashMap::new();
+        for exception in &counts.exceptions {
+            *hidden.entry(&exception.detection).or_default() += exception.hidden;
+        }
+        for (detection, total) in hidden {
+            let told = self.hidden.entry(detection.to_owned()).or_default();
+            self.metrics.alerts_hidden(detection, total - *told);
+            *told = total;
         }
     }
 
@@ -449,6 +477,14 @@ impl Sequencer {
             }
         }
     }
+}
+
+/// Event times of the matched rows, microseconds since the epoch.
+fn event_times_us(matched: &MatchedRows) -> impl Iterator<Item = Option<i64>> + '_ {
+    use arrow::array::{Array, AsArray};
+    let times =
+        matched.rows.column(Column::EventTime as usize).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+    (0..times.len()).map(|row| times.is_valid(row).then(|| times.value(row)))
 }
 
 /// The ends of all sources, as they come.

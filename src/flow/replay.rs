@@ -102,7 +102,7 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
     let outcome = worker.work(0, chunk);
     let specs = evaluator.detections().iter().map(|detection| AlertSpec::of(detection)).collect();
     let mut stage = AlertStage::with_specs(specs, Vec::new(), AlertOptions::new(clock::today()));
-    let mut alerts = outcome.matched.as_ref().map(|matched| stage.accept(matched)).unwrap_or_default();
+    let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
     alerts.extend(stage.flush());
     let unreadable =
         outcome.dead_letters.iter().map(|letter| format!("event {}: {}", letter.offset + 1, letter.detail));
@@ -111,7 +111,7 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
         format!("the query of {} failed: {}", detection.id, failure.message)
     });
     let problems = unreadable.chain(failed).collect();
-    Replayed { alerts, matched: outcome.matched, problems }
+    Replayed { alerts, matched: outcome.matched.into_iter().last(), problems }
 }
 
 /// Every column of the last matched event, and the outputs that the query computed.

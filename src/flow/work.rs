@@ -1,13 +1,15 @@
 //! One chunk through format, batch and evaluate.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::clock::Instant;
 use crate::model::{
-    BatchCounts, Chunk, DeadLetter, EventBatch, EventSink as _, LaneId, Match, MatchedRows, Need, Position,
+    BatchCounts, Chunk, DeadLetter, EventBatch, EventSink as _, LaneId, Match, MatchedRows, Need, Position, RawRecord,
+    RejectReason,
 };
 use crate::stage::batch::BatchBuilder;
 use crate::stage::evaluate::{Evaluator, Failure, Hit};
@@ -22,16 +24,48 @@ pub struct SourceSettings {
 }
 
 /// What came of one chunk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// By lane: the first offset that this chunk does not cover.
     pub next: BTreeMap<LaneId, u64>,
-    pub matched: Option<MatchedRows>,
+    /// In order; one part, unless the chunk had to be taken apart.
+    pub matched: Vec<MatchedRows>,
     pub dead_letters: Vec<DeadLetter>,
     pub counts: BatchCounts,
     pub failures: Vec<Failure>,
     pub decode_seconds: f64,
     pub evaluate_seconds: f64,
+}
+
+impl Outcome {
+    /// Adds what came of records that follow.
+    fn append(&mut self, mut other: Outcome) {
+        self.next.append(&mut other.next);
+        self.matched.append(&mut other.matched);
+        self.dead_letters.append(&mut other.dead_letters);
+        self.failures.append(&mut other.failures);
+        self.counts.add(&other.counts);
+        self.decode_seconds += other.decode_seconds;
+        self.evaluate_seconds += other.evaluate_seconds;
+    }
+}
+
+/// The outcome of a record on which a stage panicked.
+fn lost(chunk: &Chunk, record: &RawRecord) -> Outcome {
+    let bytes = chunk.bytes.slice(record.range.clone());
+    let mut outcome = Outcome::default();
+    outcome.next.insert(record.position.lane, record.position.offset + 1);
+    outcome.counts.records = 1;
+    outcome.counts.bytes = bytes.len() as u64;
+    outcome.dead_letters.push(DeadLetter {
+        lane: Arc::clone(&chunk.lane(record).name),
+        offset: record.position.offset,
+        index: 0,
+        reason: RejectReason::Malformed.as_str(),
+        detail: "reading this record made the program panic; please report it".to_owned(),
+        bytes,
+    });
+    outcome
 }
 
 /// Takes chunks through the stages that need no order. One for each thread.
@@ -49,7 +83,29 @@ impl Worker {
     }
 
     /// Decodes and evaluates a chunk of the source of this index.
+    ///
+    /// A record on which the decoder panics becomes a dead letter and does not touch its neighbours.
     pub fn work(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        match catch_unwind(AssertUnwindSafe(|| self.work_whole(source, chunk))) {
+            Ok(outcome) => outcome,
+            Err(_) => self.one_by_one(source, chunk),
+        }
+    }
+
+    fn one_by_one(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        let mut whole = Outcome::default();
+        for record in &chunk.records {
+            // What a panic left half done is not used again.
+            let (formats, settings) = &mut self.sources[source];
+            *formats = Formats::new(settings.format.clone());
+            let single = Chunk { records: vec![record.clone()], ..chunk.clone() };
+            let part = catch_unwind(AssertUnwindSafe(|| self.work_whole(source, &single)));
+            whole.append(part.unwrap_or_else(|_| lost(&single, record)));
+        }
+        whole
+    }
+
+    fn work_whole(&mut self, source: usize, chunk: &Chunk) -> Outcome {
         let started = Instant::now();
         let mut batch = self.decode(source, chunk);
         let decode_seconds = started.elapsed_seconds();
@@ -58,11 +114,11 @@ impl Worker {
         let mut failures = found.failures;
         let trusted = Arc::clone(&self.sources[source].1.trusted_proxies);
         let matched = if found.hits.is_empty() {
-            None
+            Vec::new()
         } else {
             let (matched, more) = self.in_full(&batch, trusted, chunk, &found.hits);
             failures.extend(more);
-            matched
+            matched.into_iter().collect()
         };
         let mut next = BTreeMap::new();
         for record in &chunk.records {

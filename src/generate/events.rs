@@ -88,7 +88,7 @@ fn node_lease(scene: &mut Scene<'_>) {
 }
 
 fn leader_lease(scene: &mut Scene<'_>) {
-    let who = [&scene.world.scheduler, &scene.world.manager][scene.rng.random_range(0..2)];
+    let who = [&scene.world.scheduler, &scene.world.manager][scene.rng.random_range(0..2_usize)];
     let name = who.name.strip_prefix("system:").unwrap_or(&who.name);
     let verb = if scene.rng.random_bool(0.5) { "get" } else { "update" };
     scene.draft.start(who, verb, Level::Metadata);

@@ -146,7 +146,7 @@ impl Put for Hex {
 }
 
 /// A random identifier, written as a UUID of version 4.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Uid(pub u64, pub u64);
 
 impl Put for Uid {

@@ -107,7 +107,7 @@ impl Generator {
             worlds,
             draft: Draft::default(),
             made: Made { cluster: 0, attack: None, time_us: options.start_time_us },
-            stages: [].iter(),
+            stages: std::slice::Iter::default(),
             now_us: 0.0,
             version: 10_000_000,
             attacks_made: 0,
@@ -140,7 +140,7 @@ impl Generator {
         self.draft.id = Some(uid(&mut self.rng));
         self.draft.received_us = time_us;
         self.draft.took_us = 800 + (-(1.0 - self.rng.random::<f64>()).ln() * 5_000.0) as i64;
-        let kind = self.rng.random_range(0..MIX.iter().map(|(weight, _)| weight).sum());
+        let kind = self.rng.random_range(0..MIX.iter().map(|(weight, _)| weight).sum::<u32>());
         let mut scene = Scene {
             rng: &mut self.rng,
             world: &self.worlds[cluster],

@@ -282,7 +282,7 @@ pub(super) fn node(out: &mut Vec<u8>, node: &Node, workloads: &[Workload], at: A
     put!(out, r#","addresses":[{"type":"InternalIP","address":""#, node.address, r#""}],"images":["#);
     let count = rng.random_range(10..50);
     for index in 0..count {
-        let image = &workloads[rng.random_range(0..workloads.len())].image;
+        let image = workloads[rng.random_range(0..workloads.len())].image.as_str();
         let (name, _) = image.split_once(':').unwrap_or((image, ""));
         put!(out, if index > 0 { "," } else { "" }, r#"{"names":[""#, name, "@sha256:", Hex(rng.random(), 16));
         for _ in 0..3 {

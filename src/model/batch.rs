@@ -81,6 +81,17 @@ pub struct BatchCounts {
     pub truncated: u64,
 }
 
+impl BatchCounts {
+    /// Adds the counts of other records.
+    pub fn add(&mut self, other: &BatchCounts) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.truncated += other.truncated;
+        self.events.iter_mut().zip(other.events).for_each(|(sum, more)| *sum += more);
+        self.skipped.iter_mut().zip(other.skipped).for_each(|(sum, more)| *sum += more);
+    }
+}
+
 /// Decoded events: Arrow columns of what somebody reads, and where each row is from.
 ///
 /// Columns whose registry entry says so are dictionaries here; [`EventBatch::plain`] gives them as SQL sees them.
