@@ -24,6 +24,7 @@ enum Command {
     Test(cli::test::TestArgs),
     Lint(cli::lint::LintArgs),
     Explain(cli::explain::ExplainArgs),
+    Generate(cli::generate::GenerateArgs),
     Schema(cli::schema::SchemaArgs),
     Config(cli::config::ConfigCommand),
     /// Print completions for a shell
@@ -59,6 +60,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Test(args) => cli::test::run(args),
         Command::Lint(args) => Ok(cli::lint::run(args)),
         Command::Explain(args) => cli::explain::run(args),
+        Command::Generate(args) => cli::generate::run(args),
         Command::Schema(args) => Ok(cli::schema::run(args)),
         Command::Config(command) => {
             let mut out = Vec::new();

@@ -4,6 +4,7 @@ pub mod config;
 pub mod diagnostics;
 pub mod exit;
 pub mod explain;
+pub mod generate;
 pub mod lint;
 pub mod pack;
 pub mod run;

@@ -26,19 +26,19 @@ pub(super) const MIX: [(u32, Kind); 32] = [
     (100, watch),
     (80, read_configuration),
     (20, read_secret),
-    (60, pod_status),
+    (50, pod_status),
     (80, core_event),
     (60, token_review),
     (40, access_review),
     (40, health),
     (25, look_around),
-    (6, list_everything),
+    (11, list_everything),
     (10, deploy),
-    (18, deployment_status),
-    (16, replica_set_status),
-    (18, create_pod),
+    (14, deployment_status),
+    (12, replica_set_status),
+    (14, create_pod),
     (16, bind_pod),
-    (12, delete_pod),
+    (8, delete_pod),
     (40, endpoint_slice),
     (20, config_map),
     (14, node_status),
@@ -227,8 +227,8 @@ fn look_around(scene: &mut Scene<'_>) {
 
 /// Lists whose answers are recorded: the largest events of all.
 fn list_everything(scene: &mut Scene<'_>) {
-    // Evenly spread over the orders of magnitude from some fifteen thousand to three hundred thousand bytes.
-    let bytes = 15_000.0 * 20f64.powf(scene.rng.random::<f64>().powf(1.6));
+    // From twenty thousand to three hundred thousand bytes, most near the lower end.
+    let bytes = 20_000.0 * 15f64.powf(scene.rng.random::<f64>().powf(2.5));
     let is_pods = scene.rng.random_bool(0.6);
     let who = if scene.rng.random_bool(0.5) { scene.person() } else { &scene.world.metrics };
     let draft = &mut *scene.draft;

@@ -118,6 +118,7 @@ columns! {
     "outcome" {
         ResponseCode "response_code" Int Plain Metadata false "HTTP status; inferred on GKE where only a gRPC code is logged";
         ResponseReason "response_reason" Text Dictionary Metadata false "reason of a failure, such as `Forbidden`";
+        ResponseMessage "response_message" Text Plain Metadata false "message of a failure: it says what was forbidden to whom";
         Decision "decision" Text Dictionary Metadata false "authorization decision, `allow` or `forbid`; `allow` is not success";
         DecisionReason "decision_reason" Text Dictionary Metadata false "binding and role that decided";
         Annotations "annotations" Json Dictionary Metadata false "annotations of the audit event";

@@ -413,6 +413,15 @@ impl Header<'_> {
         if let Some(code) = outcome.code {
             self.columns.put_int(Column::ResponseCode, code);
         }
+        if self.columns.has(Column::ResponseMessage) {
+            let columns = &mut *self.columns;
+            let _shape: Result<bool, JsonError> = status.cursor().object(|cursor, key| {
+                if key.raw() == b"message" {
+                    columns.put_text(Column::ResponseMessage, cursor.text()?);
+                }
+                Ok(())
+            });
+        }
         self.columns.put_key(Column::ResponseReason, outcome.reason);
         outcome.code
     }

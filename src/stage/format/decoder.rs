@@ -158,11 +158,14 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
         {
             rest = bytes.get(end..).unwrap_or_default();
         }
-        rest = trim(rest);
+        rest = trim_start(rest);
+        // The last bytes of gzip are the high bytes of a length, mostly NULs: nothing that may be trimmed.
+        let zipped = rest.starts_with(&inflate::GZIP);
+        rest = if zipped { rest } else { trim(rest) };
         if rest.is_empty() || self.too_deep(rest, around) {
             return;
         }
-        if rest.starts_with(&inflate::GZIP) {
+        if zipped {
             return self.gzip(rest, around);
         }
         if rest == b"null" {

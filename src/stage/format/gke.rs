@@ -231,6 +231,10 @@ impl<'a> Entry<'a> {
         })?;
         // Federated identities have no e-mail.
         self.principal = self.principal.or(subject);
+        // Where nobody else is named, the selector is the caller itself.
+        if self.principal.is_none() {
+            self.principal = self.impersonated.take();
+        }
         Ok(())
     }
 
@@ -340,10 +344,11 @@ impl<'a> Entry<'a> {
             (Some(Status { code: Some(code), .. }), _) => (Some(code), false),
             (_, Some(Status { code: Some(code), .. })) if code != 0 => (http_code(code), true),
             (Some(Status { is_failure: true, .. }), _) => (self.refused(), true),
-            // `{}` is OK, and so is an object in answer; no status at all is not known.
-            (_, Some(_)) | (Some(_), None) => (Some(target.success()), true),
-            (None, None) if self.response.is_some() => (Some(target.success()), true),
-            (None, None) => (self.refused(), true),
+            // proto3 leaves an OK status out, so unless the authorization tells otherwise the request succeeded.
+            _ if self.refused().is_some() => (self.refused(), true),
+            (Some(_), _) | (_, Some(_)) => (Some(target.success()), true),
+            (None, None) if self.response.is_some() || self.granted() == Some(true) => (Some(target.success()), true),
+            (None, None) => (None, true),
         };
         let message = rpc.and_then(|status| status.message).or(response.and_then(|status| status.message));
         let reason = response.and_then(|status| status.reason);
