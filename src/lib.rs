@@ -20,6 +20,8 @@ pub mod stage;
 
 pub mod detection;
 
+pub mod generate;
+
 pub mod kafka;
 pub mod sql;
 

@@ -1,1 +1,74 @@
-fn main() {}
+//! The program: parses arguments, runs one command, turns its end into an exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use kubetide::cli;
+use kubetide::cli::exit::Failure;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// SQL detections over Kubernetes audit logs
+#[derive(Debug, Parser)]
+#[command(name = "kubetide", version, arg_required_else_help = true, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Box<cli::run::RunArgs>),
+    Test(cli::test::TestArgs),
+    Lint(cli::lint::LintArgs),
+    Explain(cli::explain::ExplainArgs),
+    Schema(cli::schema::SchemaArgs),
+    Config(cli::config::ConfigCommand),
+    /// Print completions for a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output with code 0; a mistake in the arguments is one of configuration.
+            let code = if error.use_stderr() { 3 } else { 0 };
+            error.print().ok();
+            return ExitCode::from(code);
+        }
+    };
+    match run(&arguments.command) {
+        Ok(code) => code,
+        Err(failure) => {
+            let (red, reset) = (anstyle::AnsiColor::Red.render_fg(), anstyle::Reset);
+            anstream::eprintln!("{red}error{reset}: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Run(args) => cli::run::run(args),
+        Command::Test(args) => cli::test::run(args),
+        Command::Lint(args) => Ok(cli::lint::run(args)),
+        Command::Explain(args) => cli::explain::run(args),
+        Command::Schema(args) => Ok(cli::schema::run(args)),
+        Command::Config(command) => {
+            let mut out = Vec::new();
+            let result = cli::config::run(command, &mut out);
+            std::io::stdout().write_all(&out).ok();
+            result.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(*shell, &mut Arguments::command(), "kubetide", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

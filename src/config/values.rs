@@ -78,6 +78,11 @@ impl fmt::Display for LogFilter {
 pub struct ClusterPattern(regex::Regex);
 
 impl ClusterPattern {
+    /// The pattern itself; its first group names the cluster.
+    pub fn regex(&self) -> &regex::Regex {
+        &self.0
+    }
+
     /// The cluster that a topic's name gives, if the pattern matches it.
     pub fn cluster<'a>(&self, topic: &'a str) -> Option<&'a str> {
         let found = self.0.captures(topic)?;

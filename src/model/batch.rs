@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
@@ -79,6 +79,17 @@ pub struct BatchCounts {
     pub skipped: [u64; SkipReason::ALL.len()],
     /// Events that were cut or lost their bodies.
     pub truncated: u64,
+}
+
+impl BatchCounts {
+    /// Adds the counts of other records.
+    pub fn add(&mut self, other: &BatchCounts) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+        self.truncated += other.truncated;
+        self.events.iter_mut().zip(other.events).for_each(|(sum, more)| *sum += more);
+        self.skipped.iter_mut().zip(other.skipped).for_each(|(sum, more)| *sum += more);
+    }
 }
 
 /// Decoded events: Arrow columns of what somebody reads, and where each row is from.

@@ -140,7 +140,7 @@ catalogue! {
     events_rejected: IntCounterVec ["reason"] "kubetide_events_rejected_total", NONE, "Elements that could not be read; each goes to the dead letters.";
     events_truncated: IntCounterVec [] "kubetide_events_truncated_total", NONE, "Events that arrived cut or without their bodies and were evaluated with what is left.";
     dead_letters: IntCounterVec ["reason"] "kubetide_dead_letters_total", NONE, "Records written to the dead-letter sink.";
-    event_time_delay: HistogramVec [] "kubetide_event_time_delay_seconds", DELAY_SECONDS, "Time from an event to its arrival at the transport.";
+    event_time_delay: HistogramVec [] "kubetide_event_time_delay_seconds", DELAY_SECONDS, "Time from an event that some detection matched to its arrival at the transport.";
 
     batch_rows: HistogramVec [] "kubetide_batch_rows", ROWS, "Events in one batch.";
     decode_seconds: HistogramVec [] "kubetide_batch_decode_seconds", WORK_SECONDS, "Time to decode one batch into columns.";

@@ -18,5 +18,9 @@ mod metrics;
 mod throttle;
 
 pub use catalogue::{DEFINITIONS, Definition, Kind, reference};
+pub use events::{
+    CheckpointDone, CheckpointFailed, DetectionDisabled, DetectionFailed, Event, ExceptionsLoaded, RecordDeadLettered,
+    SourceFailed,
+};
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};

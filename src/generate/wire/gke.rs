@@ -54,7 +54,7 @@ pub(super) fn entry(event: &[u8], cluster: &str) -> Option<Vec<u8>> {
     }
     let verb = decode(event.verb);
     let uri = decode(event.uri);
-    let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
+    let (path, query) = uri.split_once('?').unwrap_or((&*uri, ""));
     let (method, resource) = match &event.object {
         Some(object) => (object.method(&verb), object.place(path, event.response)),
         None => (format!("io.k8s.{verb}"), path.trim_start_matches('/').to_owned()),
@@ -141,7 +141,9 @@ impl<'a> Event<'a> {
                 _ => {}
             }
         }
-        if !words.is_empty() {
+        let labelled =
+            self.annotations.is_some_and(|all| memchr::memmem::find(all.bytes(), b"command.gke.io/command").is_some());
+        if !words.is_empty() && !labelled {
             let mut list = vec![b'['];
             for (index, word) in words.iter().enumerate() {
                 if index > 0 {

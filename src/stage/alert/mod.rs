@@ -37,6 +37,11 @@ use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
 use crate::model::{Activity, Alert, Column, Match, MatchedRows};
 
+/// A cell of a matched row as JSON: times as RFC 3339.
+pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
+    row::Rows::new(rows).value(column, row)
+}
+
 pub use self::exceptions::{ExceptionCount, ExceptionSpec};
 pub use self::ocsf::OCSF_VERSION;
 pub use self::spec::{AlertSpec, AttackSpec, FieldSpec};

@@ -255,8 +255,8 @@ fn put_network(columns: &mut Columns, fields: &ObjectFields<'_>, family: Family,
     if family == Family::Service {
         let default = if partial { None } else { Some(Text::plain("ClusterIP")) };
         columns.put_text(Column::ServiceType, fields.service_type.or(default));
-        if let Some(ports) = fields.service_ports.as_ref().or(if partial { None } else { Some(&Vec::new()) }) {
-            columns.put_ints(Column::ServicePorts, ports.iter().copied());
+        if fields.service_ports.is_some() || !partial {
+            columns.put_ints(Column::ServicePorts, fields.service_ports.iter().flatten().copied());
         }
         put_json(columns, Column::ServiceSelector, fields.service_selector);
         put_list(columns, Column::ExternalIps, fields.external_ips.as_deref(), partial);

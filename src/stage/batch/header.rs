@@ -198,6 +198,9 @@ impl Header<'_> {
         columns.put_text(Column::Uri, fields.uri);
         columns.put_text(Column::UserAgent, fields.user_agent);
         if parts.resource.is_some() {
+            if parts.api_group.is_none() {
+                parts.api_group = group_elsewhere(fields);
+            }
             let key = match parts.api_group {
                 Some(group) if !group.is("core") => columns.key(Column::ApiGroup, Some(group)),
                 _ => columns.str_key(Column::ApiGroup, ""),
@@ -218,12 +221,12 @@ impl Header<'_> {
             }
             None => {}
         }
-        self.uri(fields, &parts);
+        self.dry_run(fields);
+        self.exec(fields, &parts);
         parts
     }
 
-    /// What the query string says: dry run, and the command of an exec.
-    fn uri(&mut self, fields: &EventFields<'_>, parts: &RequestParts<'_>) {
+    fn dry_run(&mut self, fields: &EventFields<'_>) {
         let Some(uri) = fields.uri else { return };
         let raw = uri.raw();
         let query = memchr::memchr(b'?', raw).map(|at| &raw[at + 1..]);
@@ -231,28 +234,48 @@ impl Header<'_> {
             let dry = query.is_some_and(|query| memchr::memmem::find(query, b"dryRun=All").is_some());
             self.columns.put_bool(Column::DryRun, dry || dry_run_in_body(fields));
         }
-        let exec = [Column::ExecCommand, Column::ExecContainer].iter().any(|column| self.columns.has(*column));
+    }
+
+    /// What an exec or attach runs, and where: from the query string, else from its options object.
+    fn exec(&mut self, fields: &EventFields<'_>, parts: &RequestParts<'_>) {
+        let wanted = [Column::ExecCommand, Column::ExecContainer].iter().any(|column| self.columns.has(*column));
         let runs = parts.subresource.is_some_and(|text| text.is("exec") || text.is("attach") || text.is("proxy"));
-        if let (true, true, Some(_)) = (exec, runs, query) {
-            let uri = uri.decode();
-            let query = uri.split_once('?').map_or("", |(_, query)| query);
-            let mut command = Vec::new();
-            let mut container = None;
-            for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-                match key {
-                    // `cmd` is what the kubelet's own `run` takes behind nodes/proxy.
-                    "command" | "cmd" => command.push(percent_decode(value)),
-                    "container" => container = Some(percent_decode(value)),
+        if !wanted || !runs {
+            return;
+        }
+        let uri = fields.uri.map(|uri| uri.decode()).unwrap_or_default();
+        let query = uri.split_once('?').map_or("", |(_, query)| query);
+        let mut command = Vec::new();
+        let mut container = None;
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match key {
+                // `cmd` is what the kubelet's own `run` takes behind nodes/proxy.
+                "command" | "cmd" => command.push(percent_decode(value)),
+                "container" => container = Some(percent_decode(value)),
+                _ => {}
+            }
+        }
+        if let (true, Some(options)) = (command.is_empty(), fields.request_object) {
+            let _shape: Result<bool, JsonError> = options.cursor().object(|cursor, key| {
+                match key.raw() {
+                    b"command" => {
+                        cursor.array(|cursor| {
+                            command.extend(cursor.text()?.map(|word| word.decode().into_owned()));
+                            Ok::<_, JsonError>(())
+                        })?;
+                    }
+                    b"container" => container = cursor.text()?.map(|name| name.decode().into_owned()),
                     _ => {}
                 }
-            }
-            if !command.is_empty() {
-                self.columns.put_str(Column::ExecCommand, &command.join(" "));
-            }
-            if let Some(container) = container {
-                let key = self.columns.str_key(Column::ExecContainer, &container);
-                self.columns.put_key(Column::ExecContainer, key);
-            }
+                Ok(())
+            });
+        }
+        if !command.is_empty() {
+            self.columns.put_str(Column::ExecCommand, &command.join(" "));
+        }
+        if let Some(container) = container {
+            let key = self.columns.str_key(Column::ExecContainer, &container);
+            self.columns.put_key(Column::ExecContainer, key);
         }
     }
 
@@ -428,6 +451,27 @@ impl Header<'_> {
         self.columns.put_key(Column::Annotations, keys.all);
         keys.truncated
     }
+}
+
+/// The group of a reference that leaves it out (forwarders drop it): from the URI's `/apis/GROUP/`, else from the body's
+/// `apiVersion`. `None` is the core group.
+fn group_elsewhere<'a>(fields: &EventFields<'a>) -> Option<Text<'a>> {
+    if let Some(uri) = fields.uri {
+        let rest = uri.raw().strip_prefix(b"/apis/")?;
+        let group = std::str::from_utf8(rest.split(|byte| *byte == b'/').next()?).ok()?;
+        return Some(Text::plain(group));
+    }
+    let mut group = None;
+    // Ends as soon as the version is found: `JsonError::Cut` stands for "enough".
+    let _found: Result<bool, JsonError> = fields.request_object?.cursor().object(|cursor, key| {
+        if key.raw() == b"apiVersion" {
+            let version = cursor.text()?.and_then(|text| std::str::from_utf8(text.raw()).ok());
+            group = version.and_then(|version| version.split_once('/')).map(|(group, _)| Text::plain(group));
+            return Err(JsonError::Cut);
+        }
+        Ok(())
+    });
+    group
 }
 
 #[derive(Debug, Clone, Copy, Default)]

@@ -26,8 +26,8 @@ use builders::{Columns, NULL};
 use header::{Header, HeaderCaches};
 
 use crate::model::{
-    BatchCounts, Chunk, Cloud, Column, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position,
-    RawRecord, RejectReason, Row, SkipReason,
+    BatchCounts, Chunk, Cloud, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position, RawRecord,
+    RejectReason, Row, SkipReason,
 };
 
 /// Builds one [`EventBatch`].
@@ -72,10 +72,15 @@ impl BatchBuilder {
         if !Arc::ptr_eq(&self.lane, lane) {
             self.lane = Arc::clone(lane);
         }
-        self.position = record.position;
-        self.arrival_ms = record.time_ms;
+        self.place(record.position, record.time_ms);
         self.counts.records += 1;
         self.counts.bytes += record.range.len() as u64;
+    }
+
+    /// Says where the following events are from, without counting a record: for events that are read a second time.
+    pub fn place(&mut self, position: Position, arrival_ms: Option<i64>) {
+        self.position = position;
+        self.arrival_ms = arrival_ms;
     }
 
     /// The finished batch.
@@ -174,7 +179,5 @@ fn is_set(key: i32) -> bool {
     key != NULL
 }
 
-/// The columns that routing and identity need whatever the detections read.
-pub fn base_columns() -> [Column; 2] {
-    [Column::Resource, Column::Verb]
-}
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,8 @@ use crate::clock::now_ms;
 use crate::telemetry::PartitionProgress;
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often it is tried until there is something to measure: a restart should show its backlog at once.
+const FIRST: Duration = Duration::from_secs(1);
 
 /// Measures until dropped; dropping waits for the measurement under way.
 pub(super) struct LagMeter {
@@ -26,8 +28,11 @@ impl LagMeter {
         let (stop, stopped) = mpsc::sync_channel::<()>(0);
         let consumer = Arc::downgrade(consumer);
         let run = move || {
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                measure(&consumer, || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected));
+            let mut wait = every.min(FIRST);
+            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                if measure(&consumer, || stopped.try_recv() == Err(mpsc::TryRecvError::Disconnected)) {
+                    wait = every;
+                }
             }
         };
         let thread = std::thread::Builder::new().name("kafka-lag".to_owned()).spawn(run);
@@ -46,12 +51,14 @@ impl Drop for LagMeter {
     }
 }
 
-fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) {
-    let Some(consumer) = consumer.upgrade() else { return };
+/// Whether anything could be measured.
+fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) -> bool {
+    let Some(consumer) = consumer.upgrade() else { return false };
     let callbacks = consumer.context();
+    let mut measured = false;
     for Standing { topic, partition, sent, committed, time_ms } in callbacks.ledger.standings() {
         if stopped() {
-            return;
+            break;
         }
         let Ok((low, high)) = consumer.fetch_watermarks(&topic, partition, ANSWER_TIMEOUT) else { continue };
         callbacks.monitor.reached();
@@ -63,5 +70,7 @@ fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) {
         let lag_seconds = behind_ms.map(|ms| ms as f64 / 1_000.0);
         let progress = PartitionProgress { position: Some(position), committed, end: Some(high), lag_seconds };
         callbacks.monitor.events().progressed(&topic, partition, progress);
+        measured = true;
     }
+    measured
 }

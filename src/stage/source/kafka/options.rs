@@ -107,6 +107,14 @@ impl KafkaOptions {
     /// # Errors
     /// An option that does not exist or cannot have that value.
     pub fn from_address(address: &Address, given: &[(String, String)]) -> Result<KafkaOptions, Error> {
+        KafkaOptions::with_limits(address, given, Limits::default())
+    }
+
+    /// As [`KafkaOptions::from_address`], with limits that hold where the address names none.
+    ///
+    /// # Errors
+    /// As [`KafkaOptions::from_address`].
+    pub fn with_limits(address: &Address, given: &[(String, String)], limits: Limits) -> Result<KafkaOptions, Error> {
         let mut properties: Vec<(String, String)> = given.to_vec();
         let mut own = Vec::new();
         for (name, value) in &address.options {
@@ -123,7 +131,7 @@ impl KafkaOptions {
             start: Start::default(),
             until_end: false,
             clusters: Clusters::default(),
-            limits: Limits::default(),
+            limits,
             drain: Duration::ZERO,
             lag_every: Duration::from_secs(10),
             properties: Properties::new(&address.brokers, &properties)?,

@@ -250,23 +250,29 @@ impl Reader {
     pub(super) fn offer(&mut self) {
         while let Some(chunk) = self.ready.pop_front() {
             let account = Account::of(&chunk);
+            // Before it goes: the pipeline may be done with it before this thread runs again.
+            self.note_sending(&account);
             match self.intake.try_send(chunk) {
-                Ok(()) => self.note_sent(&account),
+                Ok(()) => self.count_sent(&account),
                 Err(TrySend::Full(chunk)) => return self.ready.push_front(chunk),
                 Err(TrySend::Closed) => self.closed = true,
             }
         }
     }
 
-    fn note_sent(&self, account: &Account) {
-        let callbacks = self.consumer.context();
-        for (lane, sum) in account.0.iter().enumerate().filter(|(_, sum)| sum.records > 0) {
-            let Some(part) = self.parts.get(lane) else { continue };
-            let lane = u32::try_from(lane).unwrap_or(LaneId::MAX);
-            callbacks.ledger.sent(lane, sum.next, sum.time_ms);
-            callbacks.monitor.events().records_read(&part.topic, part.partition, sum.records, sum.bytes);
+    fn note_sending(&self, account: &Account) {
+        for (lane, sum) in account.lanes() {
+            self.consumer.context().ledger.sent(lane, sum.next, sum.time_ms);
         }
-        callbacks.monitor.reached();
+    }
+
+    fn count_sent(&self, account: &Account) {
+        let monitor = &self.consumer.context().monitor;
+        for (lane, sum) in account.lanes() {
+            let Some(part) = self.parts.get(lane as usize) else { continue };
+            monitor.events().records_read(&part.topic, part.partition, sum.records, sum.bytes);
+        }
+        monitor.reached();
     }
 
     fn pause(&mut self, consumer: &Client) {
@@ -437,5 +443,10 @@ impl Account {
             sum.time_ms = record.time_ms.or(sum.time_ms);
         }
         Account(sums)
+    }
+
+    /// Lanes that the chunk has records of.
+    fn lanes(&self) -> impl Iterator<Item = (LaneId, &Sum)> {
+        (0..).zip(&self.0).filter(|(_, sum)| sum.records > 0)
     }
 }

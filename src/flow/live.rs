@@ -1,0 +1,520 @@
+//! A run: sources to sinks, until the input ends or somebody asks to stop.
+//!
+//! Sources send numbered chunks; worker threads decode and evaluate them side by side; one task, the sequencer, takes
+//! their outcomes in number order, makes alerts of them and delivers. A **checkpoint** is the only commit: it emits what
+//! findings have gathered, waits until the durable sink and the dead letters have everything, and then tells the
+//! sources how far they are done. Between checkpoints nothing is committed, so a crash at any point only repeats work,
+//! and repeated alerts carry the same ids.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
+use crate::clock::Instant;
+use crate::detection::DetectionSet;
+use crate::model::{Alert, Cloud, Column, DeadLetter, LaneId, MatchedRows, Position, RejectReason, SkipReason};
+use crate::stage::alert::{AlertOptions, AlertStage};
+use crate::stage::evaluate::Evaluator;
+use crate::stage::sink::{AlertSink, DeadLetterSink, Outbox, SinkError, Whose};
+use crate::stage::source::{Committer, Message, Source, SourceError, Stop, intakes};
+use crate::telemetry::{
+    AbsorbedTotals, CheckpointDone, CheckpointFailed, DetectionFailed, Health, Metrics, RecordDeadLettered, SinkState,
+    SourceFailed, SourceState,
+};
+
+/// How long further sinks may take to empty their outboxes at the end.
+const OUTBOX_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what is in hand may take after a stop: less than the half minute after which orchestrators kill.
+const STOP_PATIENCE: Duration = Duration::from_secs(25);
+const STOP_POLL: Duration = Duration::from_millis(250);
+
+/// A source, ready to run.
+#[allow(missing_debug_implementations, reason = "trait objects of other modules")]
+pub struct LiveSource {
+    pub name: String,
+    pub source: Box<dyn Source>,
+    pub committer: Arc<dyn Committer>,
+    pub settings: SourceSettings,
+}
+
+/// Everything that a run consists of.
+#[allow(missing_debug_implementations, reason = "trait objects of other modules")]
+pub struct Live {
+    pub set: Arc<DetectionSet>,
+    pub evaluator: Arc<Evaluator>,
+    pub alert_options: AlertOptions,
+    pub sources: Vec<LiveSource>,
+    /// The first sink: gates the commit.
+    pub durable: Box<dyn AlertSink>,
+    pub durable_name: String,
+    pub outboxes: Vec<Outbox>,
+    /// `None`: unreadable records are logged and counted only, as their file stays where it is.
+    pub dead_letters: Option<Box<dyn DeadLetterSink>>,
+    pub workers: usize,
+    pub checkpoint_interval: Duration,
+    pub metrics: Metrics,
+    pub health: Health,
+    pub stop: Stop,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default)]
+pub struct Summary {
+    pub records: u64,
+    pub bytes: u64,
+    pub events: u64,
+    pub skipped: BTreeMap<&'static str, u64>,
+    pub rejected: u64,
+    pub truncated: u64,
+    pub alerts: u64,
+    pub updates: u64,
+    /// Findings by severity word.
+    pub by_severity: BTreeMap<&'static str, u64>,
+    pub failures: u64,
+    pub seconds: f64,
+    /// Standard output was closed by its reader.
+    pub reader_gone: bool,
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("source {name}: {error}")]
+    Source { name: String, error: SourceError },
+    #[error("sink {name}: {error}")]
+    Sink { name: String, error: SinkError },
+    #[error(
+        "sink {name} did not take everything within {} s after the stop; what is missing is read again by the next run",
+        STOP_PATIENCE.as_secs()
+    )]
+    Overdue { name: String },
+    #[error("{0}")]
+    Internal(String),
+}
+
+/// An outcome with its place in the order.
+struct Numbered {
+    sequence: u64,
+    source: usize,
+    outcome: Outcome,
+}
+
+impl Live {
+    /// Runs until every source has ended.
+    ///
+    /// # Errors
+    /// The first failure of a source or of a sink that gates. Everything delivered until then is committed where its
+    /// sink could make it durable.
+    pub async fn run(self) -> Result<Summary, RunError> {
+        let started = Instant::now();
+        let (sources, settings, committers, names) = split(self.sources);
+        let (handles, outlet) = intakes(sources.len(), self.workers * 2);
+        let (results, outcomes) = mpsc::channel(self.workers * 2);
+        spawn_workers(self.workers, outlet.work, results, &self.evaluator, &settings);
+        let mut ended = Vec::new();
+        for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
+            ended.push(spawn_source(source, intake, self.stop.clone(), name));
+            self.health.source(name, SourceState::Assigned(1));
+        }
+        let mut sequencer = Sequencer {
+            stage: AlertStage::new(Arc::clone(&self.set), self.alert_options),
+            set: self.set,
+            durable: self.durable,
+            durable_name: self.durable_name,
+            outboxes: self.outboxes,
+            dead_letters: self.dead_letters,
+            committers,
+            names,
+            metrics: self.metrics,
+            health: self.health,
+            pending: HashMap::new(),
+            held: BTreeMap::new(),
+            done: 0,
+            waiting: Vec::new(),
+            hidden: HashMap::new(),
+            summary: Summary::default(),
+        };
+        let result = tokio::select! {
+            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, ended, &self.stop) => result,
+            () = overdue(&self.stop) => Err(RunError::Overdue { name: sequencer.durable_name.clone() }),
+        };
+        self.stop.request();
+        sequencer.close().await;
+        sequencer.summary.seconds = started.elapsed_seconds();
+        match result {
+            Err(RunError::Sink { error, .. }) if error.whose == Whose::Reader => {
+                sequencer.summary.reader_gone = true;
+                Ok(sequencer.summary)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(sequencer.summary),
+        }
+    }
+}
+
+/// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
+/// would otherwise keep the process until somebody kills it.
+async fn overdue(stop: &Stop) {
+    while !stop.requested() {
+        tokio::time::sleep(STOP_POLL).await;
+    }
+    tokio::time::sleep(STOP_PATIENCE).await;
+}
+
+type Parts = (Vec<Box<dyn Source>>, Vec<SourceSettings>, Vec<Arc<dyn Committer>>, Vec<String>);
+
+fn split(sources: Vec<LiveSource>) -> Parts {
+    let mut parts: Parts = Default::default();
+    for source in sources {
+        parts.0.push(source.source);
+        parts.1.push(source.settings);
+        parts.2.push(source.committer);
+        parts.3.push(source.name);
+    }
+    parts
+}
+
+/// Runs a source on a thread of its own; the receiver is told how it ended.
+fn spawn_source(
+    source: Box<dyn Source>,
+    intake: crate::stage::source::Intake,
+    stop: Stop,
+    name: &str,
+) -> oneshot::Receiver<Result<(), SourceError>> {
+    let (ended, wait) = oneshot::channel();
+    let run = move || {
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| source.run(intake, stop)));
+        let result = result.unwrap_or_else(|_| Err(SourceError::external("the source panicked; see the log above")));
+        // Nobody listens after a failure elsewhere.
+        ended.send(result).ok();
+    };
+    let thread = std::thread::Builder::new().name(format!("source {name}"));
+    thread.spawn(run).expect("the system gives a thread to each source");
+    wait
+}
+
+fn spawn_workers(
+    count: usize,
+    work: mpsc::Receiver<Message>,
+    results: mpsc::Sender<Numbered>,
+    evaluator: &Arc<Evaluator>,
+    settings: &[SourceSettings],
+) {
+    let work = Arc::new(Mutex::new(work));
+    for number in 0..count {
+        let (work, results) = (Arc::clone(&work), results.clone());
+        let mut worker = Worker::new(Arc::clone(evaluator), settings);
+        let run = move || {
+            loop {
+                // The lock is held while waiting, so workers take chunks one after the other, in order.
+                let message = work.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+                let Some(Message::Chunk { sequence, source, chunk }) = message else { return };
+                let outcome = worker.work(source, &chunk);
+                if results.blocking_send(Numbered { sequence, source, outcome }).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("worker {number}"));
+        thread.spawn(run).expect("the system gives a thread to each worker");
+    }
+}
+
+/// Takes outcomes in order and delivers.
+struct Sequencer {
+    set: Arc<DetectionSet>,
+    stage: AlertStage,
+    durable: Box<dyn AlertSink>,
+    durable_name: String,
+    outboxes: Vec<Outbox>,
+    dead_letters: Option<Box<dyn DeadLetterSink>>,
+    committers: Vec<Arc<dyn Committer>>,
+    names: Vec<String>,
+    metrics: Metrics,
+    health: Health,
+    /// By source and lane: first offset that is not delivered.
+    pending: HashMap<(usize, LaneId), u64>,
+    /// Outcomes that came before their turn.
+    held: BTreeMap<u64, Numbered>,
+    /// Number of the next outcome.
+    done: u64,
+    /// Who waits for a checkpoint, and for which number.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+    /// By detection: matches hidden by exceptions that are in the metrics already.
+    hidden: HashMap<String, u64>,
+    summary: Summary,
+}
+
+impl Sequencer {
+    async fn run(
+        &mut self,
+        mut outcomes: mpsc::Receiver<Numbered>,
+        mut control: mpsc::UnboundedReceiver<Message>,
+        interval: Duration,
+        ended: Vec<oneshot::Receiver<Result<(), SourceError>>>,
+        stop: &Stop,
+    ) -> Result<(), RunError> {
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        ticks.tick().await;
+        let mut ends = Ends::new(ended);
+        let mut failure = None;
+        loop {
+            tokio::select! {
+                biased;
+                Some(Message::Checkpoint { before, done }) = control.recv() => {
+                    self.waiting.push((before, done));
+                    self.answer().await?;
+                },
+                (source, result) = ends.next(), if !ends.all() => {
+                    let name = self.names[source].clone();
+                    match result {
+                        Ok(()) => self.health.source(&name, SourceState::Finished),
+                        Err(error) => {
+                            self.health.source(&name, SourceState::Failed(error.message.clone()));
+                            self.metrics.emit(SourceFailed { source: &name, error: &error.message });
+                            // The other sources hand over what they have; then the run ends with this error.
+                            stop.request();
+                            failure.get_or_insert(RunError::Source { name, error });
+                        }
+                    }
+                },
+                // Before the outcomes, which under load are always there.
+                _ = ticks.tick() => self.checkpoint().await?,
+                numbered = outcomes.recv() => match numbered {
+                    Some(numbered) => self.in_order(numbered).await?,
+                    None => break,
+                },
+            }
+        }
+        self.checkpoint().await?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn in_order(&mut self, numbered: Numbered) -> Result<(), RunError> {
+        self.held.insert(numbered.sequence, numbered);
+        while let Some(next) = self.held.remove(&self.done) {
+            self.take(next).await?;
+            self.done += 1;
+        }
+        self.answer().await
+    }
+
+    async fn take(&mut self, numbered: Numbered) -> Result<(), RunError> {
+        let Numbered { source, outcome, .. } = numbered;
+        self.count(source, &outcome);
+        for (lane, offset) in outcome.next {
+            self.pending.insert((source, lane), offset);
+        }
+        self.dead(&outcome.dead_letters).await?;
+        for matched in &outcome.matched {
+            let alerts = self.stage.accept(matched);
+            self.deliver(&alerts).await?;
+        }
+        Ok(())
+    }
+
+    async fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), RunError> {
+        for letter in letters {
+            self.metrics.emit(RecordDeadLettered {
+                lane: &letter.lane,
+                offset: letter.offset,
+                reason: letter.reason,
+                detail: &letter.detail,
+            });
+        }
+        match &mut self.dead_letters {
+            Some(sink) if !letters.is_empty() => {
+                sink.deliver(letters).await.map_err(|error| RunError::Sink { name: "dead letters".to_owned(), error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn deliver(&mut self, alerts: &[Alert]) -> Result<(), RunError> {
+        if alerts.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let delivered = self.durable.deliver(alerts).await;
+        self.metrics.sink_answered(&self.durable_name, started.elapsed_seconds());
+        if let Err(error) = delivered {
+            self.health.sink(&self.durable_name, true, SinkState::Down(error.message.clone()));
+            return Err(RunError::Sink { name: self.durable_name.clone(), error });
+        }
+        self.outboxes.iter().for_each(|outbox| outbox.push(alerts));
+        for alert in alerts {
+            self.metrics.alert_emitted(&alert.detection, alert.activity, alert.event_time_us, alert.arrival_ms);
+            match alert.activity {
+                crate::model::Activity::Create => {
+                    self.summary.alerts += 1;
+                    *self.summary.by_severity.entry(alert.severity.as_str()).or_default() += 1;
+                }
+                crate::model::Activity::Update => self.summary.updates += 1,
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers those who wait for a checkpoint that is now possible.
+    async fn answer(&mut self) -> Result<(), RunError> {
+        if !self.waiting.iter().any(|(before, _)| *before <= self.done) {
+            return Ok(());
+        }
+        self.checkpoint().await?;
+        let (ready, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|(before, _)| *before <= self.done);
+        self.waiting = waiting;
+        let ready: Vec<(u64, oneshot::Sender<()>)> = ready;
+        // Whoever stopped waiting has given up the partition already.
+        ready.into_iter().for_each(|(_, done)| {
+            done.send(()).ok();
+        });
+        Ok(())
+    }
+
+    /// The one commit: everything delivered, durable, and then the sources are told.
+    async fn checkpoint(&mut self) -> Result<(), RunError> {
+        let started = Instant::now();
+        let updates = self.stage.flush();
+        self.deliver(&updates).await?;
+        let durable = self.durable.flush().await;
+        if let Err(error) = durable {
+            self.metrics.emit(CheckpointFailed { error: &error.message });
+            self.health.checkpoint_failed(error.message.clone());
+            return Err(RunError::Sink { name: self.durable_name.clone(), error });
+        }
+        if let Some(sink) = &mut self.dead_letters {
+            let flushed = sink.flush().await;
+            flushed.map_err(|error| RunError::Sink { name: "dead letters".to_owned(), error })?;
+        }
+        let mut next: Vec<Vec<Position>> = vec![Vec::new(); self.committers.len()];
+        let lanes = self.pending.len();
+        for ((source, lane), offset) in self.pending.drain() {
+            next[source].push(Position { lane, offset });
+        }
+        for (source, positions) in next.iter().enumerate().filter(|(_, positions)| !positions.is_empty()) {
+            if let Err(error) = self.committers[source].commit(positions) {
+                self.metrics.emit(CheckpointFailed { error: &error.message });
+                return Err(RunError::Source { name: self.names[source].clone(), error });
+            }
+        }
+        self.tell_counts();
+        self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
+        self.health.checkpoint_done();
+        Ok(())
+    }
+
+    fn count(&mut self, source: usize, outcome: &Outcome) {
+        let (counts, metrics, summary) = (&outcome.counts, &self.metrics, &mut self.summary);
+        metrics.records_received(&self.names[source], counts.records, counts.bytes);
+        summary.records += counts.records;
+        summary.bytes += counts.bytes;
+        for (cloud, events) in Cloud::ALL.into_iter().zip(counts.events) {
+            metrics.events_decoded(cloud, events);
+            summary.events += events;
+        }
+        for (reason, elements) in SkipReason::ALL.into_iter().zip(counts.skipped) {
+            metrics.events_skipped(reason, elements);
+            if elements > 0 {
+                *summary.skipped.entry(reason.as_str()).or_default() += elements;
+            }
+        }
+        for reason in RejectReason::ALL {
+            let letters = outcome.dead_letters.iter().filter(|letter| letter.reason == reason.as_str()).count();
+            metrics.events_rejected(reason, letters as u64);
+            summary.rejected += letters as u64;
+        }
+        metrics.events_truncated(counts.truncated);
+        summary.truncated += counts.truncated;
+        metrics.batch_decoded(counts.events.iter().sum::<u64>() as usize, outcome.decode_seconds);
+        metrics.batch_evaluated(outcome.evaluate_seconds);
+        for failure in &outcome.failures {
+            let detection = &self.set.detections[failure.detection];
+            metrics.emit(DetectionFailed { detection: &detection.id, error: &failure.message });
+            summary.failures += 1;
+        }
+        for matched in &outcome.matched {
+            let delays = matched.arrival_ms.iter().zip(event_times_us(matched));
+            let seconds = delays.filter_map(|(arrival, event)| Some(((*arrival)? * 1000 - event?) as f64 / 1e6));
+            metrics.events_delayed(seconds);
+            for (index, events) in matches_by_detection(&matched.matches) {
+                let detection = &self.set.detections[index];
+                metrics.detection_matched(&detection.id, detection.severity, events);
+            }
+        }
+    }
+
+    /// Publishes what the alert stage counts.
+    fn tell_counts(&mut self) {
+        let counts = self.stage.counts();
+        self.metrics.matches_absorbed(AbsorbedTotals {
+            suppressed: counts.suppressed,
+            duplicates: counts.duplicates,
+            hidden: counts.hidden,
+            open: counts.open,
+            evicted: counts.evicted,
+        });
+        let mut hidden: HashMap<&str, u64> = HashMap::new();
+        for exception in &counts.exceptions {
+            *hidden.entry(&exception.detection).or_default() += exception.hidden;
+        }
+        for (detection, total) in hidden {
+            let told = self.hidden.entry(detection.to_owned()).or_default();
+            self.metrics.alerts_hidden(detection, total - *told);
+            *told = total;
+        }
+    }
+
+    async fn close(&mut self) {
+        for outbox in self.outboxes.drain(..) {
+            let lost = outbox.close(OUTBOX_PATIENCE).await;
+            if lost > 0 {
+                tracing::warn!(lost, "a further sink did not take all alerts in time");
+            }
+        }
+    }
+}
+
+/// Event times of the matched rows, microseconds since the epoch.
+fn event_times_us(matched: &MatchedRows) -> impl Iterator<Item = Option<i64>> + '_ {
+    use arrow::array::{Array, AsArray};
+    let times =
+        matched.rows.column(Column::EventTime as usize).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+    (0..times.len()).map(|row| times.is_valid(row).then(|| times.value(row)))
+}
+
+/// The ends of all sources, as they come.
+struct Ends {
+    waiting: Vec<(usize, oneshot::Receiver<Result<(), SourceError>>)>,
+}
+
+impl Ends {
+    fn new(ended: Vec<oneshot::Receiver<Result<(), SourceError>>>) -> Ends {
+        Ends { waiting: ended.into_iter().enumerate().collect() }
+    }
+
+    fn all(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The next source that ends. Safe to drop while waiting.
+    async fn next(&mut self) -> (usize, Result<(), SourceError>) {
+        let (place, result) = std::future::poll_fn(|context| {
+            for (place, (_, wait)) in self.waiting.iter_mut().enumerate() {
+                if let std::task::Poll::Ready(result) = std::pin::Pin::new(wait).poll(context) {
+                    return std::task::Poll::Ready((place, result));
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await;
+        let (source, _) = self.waiting.remove(place);
+        (source, result.unwrap_or_else(|_| Err(SourceError::external("the source's thread is gone"))))
+    }
+}
+
+use std::future::Future as _;

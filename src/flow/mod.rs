@@ -1,0 +1,9 @@
+//! Which stages run, in what order, and who commits: the only part that knows.
+//!
+//! * [`work`] takes one chunk through format, batch and evaluate; any number of threads do so side by side.
+//! * [`live`] puts their results back in order, makes alerts, delivers, and makes the checkpoints.
+//! * [`replay`] takes a few records through all stages at once: a detection's own tests, `explain`.
+
+pub mod live;
+pub mod replay;
+pub mod work;

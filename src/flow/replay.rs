@@ -1,0 +1,123 @@
+//! A few records through all stages at once: the tests in detection files, and `explain`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::work::{SourceSettings, Worker, chunk_of};
+use crate::clock;
+use crate::detection::{Case, Detection, DetectionSet, Envelope, EventSpec};
+use crate::generate::wire::{WireFormat, wrap};
+use crate::model::{Activity, Alert, COLUMNS, Lane, MatchedRows};
+use crate::sql::SqlError;
+use crate::stage::alert::{AlertOptions, AlertSpec, AlertStage, cell};
+use crate::stage::evaluate::Evaluator;
+
+/// What a test gave, beside what it expects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseResult {
+    pub name: String,
+    /// One line for each difference; none for a test that passes.
+    pub differences: Vec<Difference>,
+}
+
+/// Something that is not as a test expects it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Difference {
+    /// Another number of alerts.
+    Alerts { expected: u64, actual: u64 },
+    /// Another value of a column.
+    Field { column: String, expected: serde_json::Value, actual: serde_json::Value },
+    /// The events could not be read, or the query failed on them.
+    Failed(String),
+}
+
+/// The tests of one detection.
+pub fn run_cases(set: &DetectionSet, detection: &Arc<Detection>) -> Result<Vec<CaseResult>, SqlError> {
+    let evaluator = Arc::new(Evaluator::new(std::slice::from_ref(detection), &set.planner)?);
+    Ok(detection.tests.iter().map(|case| run_case(set, &evaluator, case)).collect())
+}
+
+fn run_case(set: &DetectionSet, evaluator: &Arc<Evaluator>, case: &Case) -> CaseResult {
+    let mut differences = Vec::new();
+    let mut records = Vec::new();
+    for (index, spec) in case.events.iter().enumerate() {
+        match record(set, spec) {
+            Some(mut texts) => records.append(&mut texts),
+            None => {
+                differences.push(Difference::Failed(format!("event {} names a sample that does not exist", index + 1)))
+            }
+        }
+    }
+    let lane = Lane { name: "test".into(), fallback_cluster: "test".into(), cluster: None };
+    let replayed = replay(evaluator, &chunk_of(&records, lane));
+    differences.extend(replayed.problems.into_iter().map(Difference::Failed));
+    let actual = replayed.alerts.iter().filter(|alert| alert.activity == Activity::Create).count() as u64;
+    let expected = u64::from(case.expect.alerts);
+    if actual != expected {
+        differences.push(Difference::Alerts { expected, actual });
+    }
+    if let Some(matched) = replayed.matched.filter(|_| actual > 0) {
+        let fields = last_fields(&matched);
+        for (column, expected) in &case.expect.fields {
+            let actual = fields.get(column).cloned().unwrap_or_default();
+            if actual != *expected {
+                differences.push(Difference::Field { column: column.clone(), expected: expected.clone(), actual });
+            }
+        }
+    }
+    CaseResult { name: case.name.clone(), differences }
+}
+
+/// A test's event as records on the wire.
+fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>>> {
+    let text = serde_json::to_vec(&set.event(spec)?).ok()?;
+    let envelope = match spec {
+        EventSpec::Sample(sample) => sample.envelope,
+        EventSpec::Wire(_) => None,
+    };
+    let wire = match envelope {
+        Some(Envelope::Eks) => WireFormat::from_name("eks"),
+        Some(Envelope::Aks) => WireFormat::from_name("aks"),
+        Some(Envelope::Gke) => WireFormat::from_name("gke"),
+        None => None,
+    };
+    Some(match wire {
+        Some(wire) => wrap(wire, &[&text], "test"),
+        None => vec![text],
+    })
+}
+
+/// What came of replayed records.
+#[derive(Debug)]
+pub struct Replayed {
+    pub alerts: Vec<Alert>,
+    pub matched: Option<MatchedRows>,
+    /// Records that could not be read, and queries that failed.
+    pub problems: Vec<String>,
+}
+
+/// Takes a chunk through all stages. Exceptions are left out: they are a site's, not the detection's.
+pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replayed {
+    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
+    let outcome = worker.work(0, chunk);
+    let specs = evaluator.detections().iter().map(|detection| AlertSpec::of(detection)).collect();
+    let mut stage = AlertStage::with_specs(specs, Vec::new(), AlertOptions::new(clock::today()));
+    let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
+    alerts.extend(stage.flush());
+    let unreadable =
+        outcome.dead_letters.iter().map(|letter| format!("event {}: {}", letter.offset + 1, letter.detail));
+    let failed = outcome.failures.iter().map(|failure| {
+        let detection = &evaluator.detections()[failure.detection];
+        format!("the query of {} failed: {}", detection.id, failure.message)
+    });
+    let problems = unreadable.chain(failed).collect();
+    Replayed { alerts, matched: outcome.matched.into_iter().last(), problems }
+}
+
+/// Every column of the last matched event, and the outputs that the query computed.
+fn last_fields(matched: &MatchedRows) -> BTreeMap<String, serde_json::Value> {
+    let Some(last) = matched.matches.last() else { return BTreeMap::new() };
+    let columns = COLUMNS.iter().map(|info| (info.name.to_owned(), cell(&matched.rows, info.column, last.row)));
+    let computed = last.computed.iter().map(|(name, value)| (name.to_string(), value.clone()));
+    columns.chain(computed).collect()
+}

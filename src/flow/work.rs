@@ -1,0 +1,239 @@
+//! One chunk through format, batch and evaluate.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::clock::Instant;
+use crate::model::{
+    BatchCounts, Chunk, DeadLetter, EventBatch, EventSink as _, LaneId, Match, MatchedRows, Need, Position, RawRecord,
+    RejectReason,
+};
+use crate::stage::batch::BatchBuilder;
+use crate::stage::evaluate::{Evaluator, Failure, Hit};
+use crate::stage::format::{FormatOptions, Formats, native};
+
+/// What a worker has to know about a source.
+#[derive(Debug, Clone, Default)]
+pub struct SourceSettings {
+    pub format: FormatOptions,
+    /// Addresses that may stand behind the client's in `sourceIPs`.
+    pub trusted_proxies: Arc<[IpNet]>,
+}
+
+/// What came of one chunk.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// By lane: the first offset that this chunk does not cover.
+    pub next: BTreeMap<LaneId, u64>,
+    /// In order; one part, unless the chunk had to be taken apart.
+    pub matched: Vec<MatchedRows>,
+    pub dead_letters: Vec<DeadLetter>,
+    pub counts: BatchCounts,
+    pub failures: Vec<Failure>,
+    pub decode_seconds: f64,
+    pub evaluate_seconds: f64,
+}
+
+impl Outcome {
+    /// Adds what came of records that follow.
+    fn append(&mut self, mut other: Outcome) {
+        self.next.append(&mut other.next);
+        self.matched.append(&mut other.matched);
+        self.dead_letters.append(&mut other.dead_letters);
+        self.failures.append(&mut other.failures);
+        self.counts.add(&other.counts);
+        self.decode_seconds += other.decode_seconds;
+        self.evaluate_seconds += other.evaluate_seconds;
+    }
+}
+
+/// The outcome of a record on which a stage panicked.
+fn lost(chunk: &Chunk, record: &RawRecord) -> Outcome {
+    let bytes = chunk.bytes.slice(record.range.clone());
+    let mut outcome = Outcome::default();
+    outcome.next.insert(record.position.lane, record.position.offset + 1);
+    outcome.counts.records = 1;
+    outcome.counts.bytes = bytes.len() as u64;
+    outcome.dead_letters.push(DeadLetter {
+        lane: Arc::clone(&chunk.lane(record).name),
+        offset: record.position.offset,
+        index: 0,
+        reason: RejectReason::Malformed.as_str(),
+        detail: "reading this record made the program panic; please report it".to_owned(),
+        bytes,
+    });
+    outcome
+}
+
+/// Takes chunks through the stages that need no order. One for each thread.
+#[derive(Debug)]
+pub struct Worker {
+    evaluator: Arc<Evaluator>,
+    sources: Vec<(Formats, SourceSettings)>,
+    everything: Arc<Need>,
+}
+
+impl Worker {
+    pub fn new(evaluator: Arc<Evaluator>, sources: &[SourceSettings]) -> Worker {
+        let sources = sources.iter().map(|source| (Formats::new(source.format.clone()), source.clone())).collect();
+        Worker { evaluator, sources, everything: Arc::new(Need::everything()) }
+    }
+
+    /// Decodes and evaluates a chunk of the source of this index.
+    ///
+    /// A record on which the decoder panics becomes a dead letter and does not touch its neighbours.
+    pub fn work(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        match catch_unwind(AssertUnwindSafe(|| self.work_whole(source, chunk))) {
+            Ok(outcome) => outcome,
+            Err(_) => self.one_by_one(source, chunk),
+        }
+    }
+
+    fn one_by_one(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        let mut whole = Outcome::default();
+        for record in &chunk.records {
+            // What a panic left half done is not used again.
+            let (formats, settings) = &mut self.sources[source];
+            *formats = Formats::new(settings.format.clone());
+            let single = Chunk { records: vec![record.clone()], ..chunk.clone() };
+            let part = catch_unwind(AssertUnwindSafe(|| self.work_whole(source, &single)));
+            whole.append(part.unwrap_or_else(|_| lost(&single, record)));
+        }
+        whole
+    }
+
+    fn work_whole(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        let started = Instant::now();
+        let mut batch = self.decode(source, chunk);
+        let decode_seconds = started.elapsed_seconds();
+        let started = Instant::now();
+        let found = self.evaluator.evaluate(&batch);
+        let mut failures = found.failures;
+        let trusted = Arc::clone(&self.sources[source].1.trusted_proxies);
+        let matched = if found.hits.is_empty() {
+            Vec::new()
+        } else {
+            let (matched, more) = self.in_full(&batch, trusted, chunk, &found.hits);
+            failures.extend(more);
+            matched.into_iter().collect()
+        };
+        let mut next = BTreeMap::new();
+        for record in &chunk.records {
+            next.insert(record.position.lane, record.position.offset + 1);
+        }
+        Outcome {
+            next,
+            matched,
+            dead_letters: std::mem::take(&mut batch.dead_letters),
+            counts: batch.counts,
+            failures,
+            decode_seconds,
+            evaluate_seconds: started.elapsed_seconds(),
+        }
+    }
+
+    /// Decodes what the detections read.
+    pub fn decode(&mut self, source: usize, chunk: &Chunk) -> EventBatch {
+        let (formats, settings) = &mut self.sources[source];
+        let need = Arc::clone(self.evaluator.need());
+        decode(formats, need, Arc::clone(&settings.trusted_proxies), chunk)
+    }
+
+    /// Decodes the rows that were hit with all columns, and settles what matched.
+    fn in_full(
+        &self,
+        batch: &EventBatch,
+        trusted_proxies: Arc<[IpNet]>,
+        chunk: &Chunk,
+        hits: &[Hit],
+    ) -> (Option<MatchedRows>, Vec<Failure>) {
+        let mut rows: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
+        rows.dedup();
+        let full = self.decode_rows(batch, trusted_proxies, chunk, &rows);
+        let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(place, row)| (*row, place)).collect();
+        let plain = match full.plain() {
+            Ok(plain) if plain.num_rows() == rows.len() => plain,
+            other => {
+                let message = match other {
+                    Ok(_) => "an event could not be read a second time".to_owned(),
+                    Err(error) => error.to_string(),
+                };
+                let failure = |hit: &Hit| Failure { detection: hit.detection, message: message.clone() };
+                return (None, hits.iter().map(failure).collect());
+            }
+        };
+        let (matches, failures) = self.evaluator.confirm(hits, &plain, |row| place[&row]);
+        let matched = MatchedRows {
+            texts: rows.iter().map(|row| batch.text(*row)).collect(),
+            positions: rows.iter().map(|row| batch.rows[*row].position).collect(),
+            arrival_ms: rows.iter().map(|row| batch.rows[*row].arrival_ms).collect(),
+            rows: plain,
+            matches,
+        };
+        ((!matched.matches.is_empty()).then_some(matched), failures)
+    }
+
+    fn decode_rows(
+        &self,
+        batch: &EventBatch,
+        trusted_proxies: Arc<[IpNet]>,
+        chunk: &Chunk,
+        rows: &[usize],
+    ) -> EventBatch {
+        let mut builder = BatchBuilder::new(Arc::clone(&self.everything), trusted_proxies, chunk);
+        for &row in rows {
+            let source = &batch.rows[row];
+            let text = batch.text(row);
+            builder.place(source.position, source.arrival_ms);
+            builder.event(&fields_of(&text), &source.context);
+        }
+        builder.finish()
+    }
+}
+
+/// The fields of an event that was read before.
+fn fields_of(text: &[u8]) -> crate::model::EventFields<'_> {
+    let walked = native::walk(text);
+    let mut fields = walked.fields;
+    fields.cut = matches!(walked.ending, native::Ending::Damaged(_));
+    fields.text = text;
+    fields
+}
+
+/// Takes the records of a chunk through format and batch.
+pub fn decode(formats: &mut Formats, need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk) -> EventBatch {
+    let mut builder = BatchBuilder::new(need, trusted_proxies, chunk);
+    for record in &chunk.records {
+        let lane = chunk.lane(record);
+        builder.start_record(record, &lane.name);
+        formats.decode(chunk.payload(record), record, lane, &mut builder);
+    }
+    builder.finish()
+}
+
+/// The matches of an outcome by detection, for counting.
+pub fn matches_by_detection(matches: &[Match]) -> BTreeMap<usize, u64> {
+    let mut counts = BTreeMap::new();
+    matches.iter().for_each(|found| *counts.entry(found.detection).or_insert(0) += 1);
+    counts
+}
+
+/// A chunk of records that are all at hand, of one lane.
+pub fn chunk_of(records: &[impl AsRef<[u8]>], lane: crate::model::Lane) -> Chunk {
+    let mut bytes = Vec::new();
+    let mut raw = Vec::with_capacity(records.len());
+    for (offset, record) in records.iter().enumerate() {
+        let start = bytes.len();
+        bytes.extend_from_slice(record.as_ref());
+        raw.push(crate::model::RawRecord {
+            position: Position { lane: 0, offset: offset as u64 },
+            range: start..bytes.len(),
+            time_ms: None,
+            cluster: None,
+        });
+    }
+    Chunk { bytes: bytes.into(), records: raw, lanes: Arc::from([lane]) }
+}
