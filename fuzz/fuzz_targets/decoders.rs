@@ -24,7 +24,9 @@ impl EventSink for Count {
     }
 
     fn reject(&mut self, _: RejectReason, detail: String, index: u32, _: &[u8]) {
-        assert_eq!(index, self.0);
+        // A record with very many rejects does not tell each.
+        assert!(index >= self.0);
+        self.0 = index;
         assert!(!detail.is_empty());
         self.0 += 1;
     }

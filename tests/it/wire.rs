@@ -17,11 +17,23 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 /// One call of the sink.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 enum Call {
     Event(Value),
     Skip(SkipReason),
     Reject { reason: RejectReason, detail: String, bytes: Vec<u8> },
+}
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Call::Event(event) => write!(f, "event {event}"),
+            Call::Skip(reason) => write!(f, "skip {}", reason.as_str()),
+            Call::Reject { reason, detail, bytes } => {
+                write!(f, "reject {} ({detail}) of {} bytes", reason.as_str(), bytes.len())
+            }
+        }
+    }
 }
 
 /// Keeps all calls and holds the decoder to its contract.
@@ -41,7 +53,8 @@ impl EventSink for Calls {
     }
 
     fn reject(&mut self, reason: RejectReason, detail: String, index: u32, bytes: &[u8]) {
-        assert_eq!(index as usize, self.calls.len(), "elements are numbered as they are told");
+        // A record with very many rejects does not tell each.
+        assert!(index as usize >= self.calls.len(), "elements are numbered as they are told");
         assert!(!detail.is_empty());
         self.calls.push(Call::Reject { reason, detail, bytes: bytes.to_vec() });
     }

@@ -171,12 +171,8 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
         if rest == b"null" {
             return self.skip(SkipReason::Empty);
         }
-        while let Some(first) = rest.first() {
-            rest = if matches!(first, b'{' | b'[' | b'"') {
-                self.json_run(rest, around)
-            } else {
-                self.text_run(rest, around)
-            };
+        while !rest.is_empty() {
+            rest = if starts_json(rest) { self.json_run(rest, around) } else { self.text_run(rest, around) };
             rest = trim_start(rest);
         }
     }
@@ -191,7 +187,7 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
             let skipped = rest.len() - trim_start(rest).len();
             at += skipped;
             let rest = rest.get(skipped..).unwrap_or_default();
-            if !matches!(rest.first(), Some(b'{' | b'[' | b'"')) {
+            if !starts_json(rest) {
                 return rest;
             }
             if segment_end <= at {
@@ -465,6 +461,28 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
             EventContext { origin, index: self.index, envelope_time_ms: around.time_ms, no_groups: around.no_groups };
         self.index = self.index.saturating_add(1);
         self.sink.event(&walked.fields, &context);
+    }
+}
+
+/// Whether a text begins as JSON that may hold events: an object, a list, or a string that takes the whole line (or would,
+/// were it not cut). A quote alone is no sign: the rest of a split line may begin with one.
+pub(super) fn starts_json(text: &[u8]) -> bool {
+    match text.first() {
+        Some(b'{' | b'[') => true,
+        Some(b'"') => {
+            let mut cursor = Cursor::new(text);
+            match cursor.text() {
+                Ok(_) => {
+                    let after = cursor.rest().iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | 0));
+                    matches!(after, None | Some(b'\n'))
+                }
+                Err(_) => {
+                    let inside = text.get(1..).unwrap_or_default();
+                    inside.starts_with(b"{") || inflate::starts_like_base64(inside)
+                }
+            }
+        }
+        _ => false,
     }
 }
 

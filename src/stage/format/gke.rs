@@ -161,8 +161,7 @@ impl<'a> Entry<'a> {
         if raw.kind() != Kind::Object {
             return Ok(());
         }
-        self.labels = Some(raw);
-        raw.cursor().object(|cursor, key| {
+        let walked = raw.cursor().object(|cursor, key| {
             match key.raw() {
                 b"authorization.k8s.io/decision" => self.decision = cursor.text()?,
                 b"command.gke.io/command" => self.command = cursor.text()?,
@@ -170,7 +169,11 @@ impl<'a> Entry<'a> {
                 _ => {}
             }
             Ok::<_, JsonError>(())
-        })?;
+        });
+        // Labels that are broken inside cannot be copied, but must not hide the event either.
+        if walked.is_ok() {
+            self.labels = Some(raw);
+        }
         Ok(())
     }
 
@@ -380,7 +383,7 @@ impl<'a> Entry<'a> {
     fn write_annotations(&self, is_code_inferred: bool, out: &mut Vec<u8>) {
         let mut annotations = Object::open(out);
         if let Some(labels) = self.labels {
-            // The labels were walked before, so this walk ends at their end.
+            // They were walked before, so this walk ends at their end.
             let copied = labels.cursor().object(|cursor, key| {
                 let value = cursor.raw()?;
                 annotations.raw_key(key.raw());

@@ -1,6 +1,6 @@
 //! Lines that do not begin as JSON: what container runtimes and exports put in front of it, and what is no JSON at all.
 
-use super::decoder::{Around, Decoder, excerpt, trim};
+use super::decoder::{Around, Decoder, excerpt, starts_json, trim};
 use super::inflate::starts_like_base64;
 use super::time::rfc3339_ms;
 use crate::model::{EventSink, RejectReason, SkipReason};
@@ -37,7 +37,7 @@ impl<S: EventSink + ?Sized> Decoder<'_, S> {
         let mut unknown_from = None;
         let mut pieces: Vec<u8> = Vec::new();
         while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let at_json = matches!(rest.first(), Some(b'{' | b'[' | b'"')) || starts_like_base64(rest);
+            let at_json = starts_json(rest) || starts_like_base64(rest);
             if at_json && at > 0 {
                 break;
             }

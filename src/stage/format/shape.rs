@@ -218,7 +218,7 @@ fn promises(value: &[u8]) -> bool {
     match value.first() {
         Some(b'"') => {
             let inside = value.get(1..).unwrap_or_default().trim_ascii_start();
-            let starts_json = matches!(inside.first(), Some(b'{' | b'['));
+            let starts_json = matches!(inside.first(), Some(b'{' | b'[')) || inside.starts_with(br#"\""#);
             starts_json
                 || super::inflate::starts_like_base64(inside)
                 || inside.first().is_some_and(u8::is_ascii_digit) && memchr::memchr(b'{', inside).is_some()
