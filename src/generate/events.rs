@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use super::draft::{Draft, Level, Target};
 use super::json::{Hex, Seconds, put};
 use super::objects::{self, At, Holder};
-use super::world::{Node, Pod, Workload, World, letters, pick, uid};
+use super::world::{Node, Pod, SYSTEM_WORKLOADS, Workload, World, letters, pick, uid};
 
 /// What a kind of request is made of: chance, the cluster, the moment, and the request to fill in.
 pub(super) struct Scene<'g> {
@@ -519,8 +519,11 @@ fn pod_logs(scene: &mut Scene<'_>) {
     scene.draft.is_long = true;
 }
 
+/// A person looks into a pod of his team.
 fn exec(scene: &mut Scene<'_>) {
-    let (workload, pod, _) = scene.pod();
+    let own = &scene.world.workloads[SYSTEM_WORKLOADS..];
+    let workload = &own[scene.rng.random_range(0..own.len())];
+    let pod = &workload.pods[scene.rng.random_range(0..workload.pods.len())];
     let person = scene.person();
     let command = pick(&["command=ls&command=-l&command=%2Ftmp", "command=date", "command=df&command=-h"], scene.rng);
     session(scene.draft, person, Target::core(workload.namespace, "pods", &pod.name), command);

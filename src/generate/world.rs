@@ -33,6 +33,8 @@ const CLIENTS: [&str; 4] = [
 ];
 const NODES: usize = 24;
 const WORKLOADS_PER_NAMESPACE: usize = 8;
+/// The first of a cluster's workloads are of its system namespaces.
+pub(super) const SYSTEM_WORKLOADS: usize = SYSTEMS.len() * WORKLOADS_PER_NAMESPACE;
 
 /// One cluster.
 #[derive(Debug)]
