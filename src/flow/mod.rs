@@ -3,7 +3,12 @@
 //! * [`work`] takes one chunk through format, batch and evaluate; any number of threads do so side by side.
 //! * [`live`] puts their results back in order, makes alerts, delivers, and makes the checkpoints.
 //! * [`replay`] takes a few records through all stages at once: a detection's own tests, `explain`.
+//! * [`mutants`] asks of those tests which changes of a query they would notice.
 
 pub mod live;
+pub mod mutants;
 pub mod replay;
 pub mod work;
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ fn run_case(set: &DetectionSet, evaluator: &Arc<Evaluator>, case: &Case) -> Case
 }
 
 /// A test's event as records on the wire.
-fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>>> {
+pub(super) fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>>> {
     let text = serde_json::to_vec(&set.event(spec)?).ok()?;
     let envelope = match spec {
         EventSpec::Sample(sample) => sample.envelope,
