@@ -61,6 +61,9 @@ pub struct DetectionFile {
     /// Events that must fire and events that must stay quiet.
     #[serde(default)]
     pub tests: Vec<Case>,
+    /// Changes of the query that no test needs to notice, with the reason; `kubetide test --mutants` finds the others.
+    #[serde(default)]
+    pub mutants: Vec<AcceptedMutant>,
 }
 
 fn alert_only() -> Vec<Use> {
@@ -184,6 +187,22 @@ pub struct Case {
     pub events: Vec<EventSpec>,
     /// What must come out.
     pub expect: Expect,
+}
+
+/// A change of the query that no test needs to notice.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AcceptedMutant {
+    /// One of the conditions that the query joins with AND, as it stands there.
+    #[schemars(length(min = 1))]
+    pub sql: String,
+    /// Only this change of it, in the words of `kubetide test --mutants`; without it, every change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub change: Option<String>,
+    /// Why no test can or need notice.
+    #[schemars(length(min = 1))]
+    pub reason: String,
 }
 
 /// What a test must yield.

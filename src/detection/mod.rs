@@ -22,7 +22,7 @@ mod tests;
 pub use attack::{ATTACK_VERSION, Attack, AttackError, MATRIX, Matrix, Tactic, Technique};
 pub use diagnostic::{Code, Diagnostic, Level, Span, did_you_mean, suggest};
 pub use file::{
-    Case, DetectionFile, Envelope, EventSpec, ExceptionEntry, ExceptionsFile, Expect, ListEntry, ListFile, SampleEvent,
+    AcceptedMutant, Case, DetectionFile, Envelope, EventSpec, ExceptionEntry, ExceptionsFile, Expect, ListEntry, ListFile, SampleEvent,
     Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;

@@ -14,7 +14,7 @@ use serde_json::Value as Json;
 
 use super::attack::Attack;
 use super::diagnostic::{Code, Diagnostic, Span, suggest};
-use super::file::{Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use, merge_patch};
+use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use, merge_patch};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
@@ -53,6 +53,8 @@ pub struct Detection {
     pub summary: Summary,
     pub references: Vec<String>,
     pub tests: Vec<Case>,
+    /// Changes of the query that no test needs to notice.
+    pub mutants: Vec<AcceptedMutant>,
     /// The path as the user knows it.
     pub file: Arc<str>,
 }
@@ -388,6 +390,7 @@ impl Check<'_> {
                 summary,
                 references: file.references,
                 tests: file.tests,
+                mutants: file.mutants,
                 file: Arc::clone(&self.document.file),
             }),
             _ => None,

@@ -16,6 +16,7 @@ mod functions;
 mod general;
 mod lists;
 mod locate;
+pub mod mutate;
 mod plan;
 mod session;
 mod table;
