@@ -98,6 +98,9 @@ const OWN: [&str; 11] = [
     "drain_ms",
 ];
 
+/// Longest default of `drain_ms`: orchestrators kill half a minute after they asked for a stop.
+const DRAIN_MAX: Duration = Duration::from_secs(20);
+
 /// Properties of librdkafka without a dot in their name.
 const DOTLESS: [&str; 1] = ["debug"];
 
@@ -185,16 +188,16 @@ impl KafkaOptions {
         properties.set_default("fetch.wait.max.ms", "100");
         properties.set_default("queued.max.messages.kbytes", "32768");
         properties.set_default("max.poll.interval.ms", "120000");
-        let mut session_ms = 45_000;
         // The broker decides these under the newer protocol, and the library refuses them there.
         if properties.get("group.protocol") != Some("consumer") {
             properties.set_default("partition.assignment.strategy", "cooperative-sticky");
             properties.set_default("session.timeout.ms", "45000");
-            session_ms = properties.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(session_ms);
         }
         if self.drain.is_zero() {
-            // Well below the session's timeout, or the group would go on without us while we drain.
-            self.drain = Duration::from_millis(session_ms * 2 / 3).min(Duration::from_secs(20));
+            // The group waits for a member that gives up partitions as long as for one that does not poll; the library
+            // keeps the session alive meanwhile.
+            let wait_ms = properties.get("max.poll.interval.ms").and_then(|ms| ms.parse().ok());
+            self.drain = Duration::from_millis(wait_ms.unwrap_or(u64::MAX) / 2).min(DRAIN_MAX);
         }
         Ok(())
     }
@@ -244,7 +247,8 @@ mod tests {
         assert_eq!(options.properties.get("auto.offset.reset"), Some("error"));
         assert_eq!(options.properties.get("partition.assignment.strategy"), Some("cooperative-sticky"));
         assert_eq!(options.start, Start::Earliest);
-        assert!(options.drain < Duration::from_secs(45));
+        assert_eq!(options.drain, DRAIN_MAX);
+        assert_eq!(read("max.poll.interval.ms=6000").expect("good").drain, Duration::from_secs(3));
     }
 
     #[test]
