@@ -50,7 +50,7 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
     let set = load_pack(true, &args.detections)?;
     let Some(index) = set.detections.iter().position(|detection| *detection.id == *args.id) else {
         let known = set.detections.iter().map(|detection| &*detection.id);
-        let help = crate::detection::did_you_mean(&args.id, known).unwrap_or_default();
+        let help = crate::detection::suggest(&args.id, known).map(|help| format!("; {help}")).unwrap_or_default();
         return Err(Failure::rules(format!("there is no detection `{}`{help}", args.id)));
     };
     let prepare = |detections: &[Arc<Detection>]| {
@@ -107,6 +107,14 @@ fn measure(evaluator: &Arc<Evaluator>, records: &[impl AsRef<[u8]>]) -> Cost {
     Cost { events, matches, decode_ns: per_event(decode), evaluate_ns: per_event(evaluate) }
 }
 
+/// A condition's text with long lists of literals cut short and types left out.
+fn shortened(text: &str) -> String {
+    let plain = regex::Regex::new(r#"(?:Utf8|Int64|Int32|Boolean)\(("[^"]*"|[^()]*)\)"#).expect("a constant pattern");
+    let plain = plain.replace_all(text, "$1");
+    let list = regex::Regex::new(r"((?:[^,\[\]]+, ){5})[^\[\]]*\]").expect("a constant pattern");
+    list.replace_all(&plain, "$1…]").into_owned()
+}
+
 fn names(columns: ColumnSet) -> Vec<&'static str> {
     columns.iter().map(|column| column.name()).collect()
 }
@@ -123,7 +131,7 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
     }
     println!("  conditions, in order of evaluation:");
     for condition in &report.conditions {
-        println!("    {}", condition.text);
+        println!("    {}", shortened(&condition.text));
         println!("      {}, shared by {} detections", condition.how, condition.shared_by);
     }
     println!(

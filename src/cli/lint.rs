@@ -8,7 +8,9 @@ use super::diagnostics::{Format, Report};
 use crate::clock;
 use crate::detection::{self, Code, Diagnostic, Level, Span, files};
 
-/// Arguments of `kubetide lint`.
+/// Check detections, lists and exceptions: every mistake of every file at once
+///
+/// Without paths the shipped pack is checked.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LintArgs {
     /// Files or directories; without any, the shipped detections and those that the configuration names.

@@ -11,7 +11,7 @@ use super::config::ConfigArgs;
 use super::exit::Failure;
 use super::pack::load_pack;
 use crate::clock;
-use crate::config::{self, Config, SourceConfig, SourceFormat};
+use crate::config::{self, Config, Secret, SourceConfig, SourceFormat};
 use crate::detection::DetectionSet;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::work::SourceSettings;
@@ -146,6 +146,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         Ok(summary) => {
             if !args.quiet && !summary.reader_gone {
                 report(&summary);
+            }
+            if summary.rejected > 0 && summary.events == 0 && summary.skipped.is_empty() {
+                return Err(Failure::rules(format!(
+                    "none of {} records could be read as an audit event; --dead-letters - shows why",
+                    summary.records
+                )));
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -453,6 +459,7 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
     if url.starts_with("http://") || url.starts_with("https://") {
         let mut address: HttpAddress = url.parse().map_err(|error| failed(&error))?;
         address.cluster = cluster.or(address.cluster);
+        secure(&mut address, source)?;
         let source = HttpSource::bind(&address).map_err(|error| failed(&error))?;
         let committer = source.committer();
         let name = address.listen.clone();
@@ -468,8 +475,41 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
         return Ok(live(Box::new(FileSource::stdin(limits, cluster)), Arc::new(NoCommit), "stdin"));
     }
     let path = url.strip_prefix("file://").unwrap_or(url);
+    if let Some((scheme, _)) = path.split_once("://") {
+        let help = crate::detection::suggest(scheme, ["kafka", "http", "https", "file"]).unwrap_or_default();
+        return Err(failed(&format!(
+            "`{scheme}` is no kind of source: use a path, `-`, kafka://, http:// or https://; {help}"
+        )));
+    }
     let files = FileSource::open(path, source.follow, limits, cluster).map_err(|error| failed(&error))?;
     Ok(live(Box::new(files), Arc::new(NoCommit), path))
+}
+
+/// What the configuration says about a listener's token and certificate; the address's own options win.
+fn secure(address: &mut HttpAddress, source: &SourceConfig) -> Result<(), Failure> {
+    match &source.token {
+        Some(Secret::File(file)) if address.token_file.is_none() => address.token_file = Some(file.clone()),
+        Some(Secret::Env(_)) => {
+            return Err(Failure::environment(format!(
+                "source {}: a listener's token is read from a file, so that it can be rotated: token = {{ file = \"…\" }}",
+                source.url
+            )));
+        }
+        _ => {}
+    }
+    match (&source.tls_certificate, &source.tls_key) {
+        (Some(certificate), Some(key)) if address.tls.is_none() => {
+            address.tls = Some((certificate.clone(), key.clone()));
+        }
+        (Some(_), None) | (None, Some(_)) => {
+            return Err(Failure::environment(format!(
+                "source {}: tls_certificate and tls_key go together",
+                source.url
+            )));
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 fn settings(config: &Config, source: &SourceConfig) -> SourceSettings {
@@ -509,9 +549,10 @@ fn report(summary: &Summary) {
     let megabytes = summary.bytes as f64 / 1e6;
     let rate = if summary.seconds > 0.0 { summary.events as f64 / summary.seconds } else { 0.0 };
     anstream::eprintln!(
-        "{} alerts{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
+        "{} alerts{}{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
         summary.alerts,
         if by_severity.is_empty() { String::new() } else { format!(" ({})", by_severity.join(", ")) },
+        if summary.hidden > 0 { format!(", {} matches hidden by exceptions,", summary.hidden) } else { String::new() },
         summary.events,
         megabytes,
         rate,

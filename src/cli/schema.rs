@@ -27,9 +27,11 @@ pub enum Topic {
     Exceptions,
     /// JSON Schema of an alert: OCSF Detection Finding.
     Alert,
+    /// JSON Schema of the configuration file.
+    Config,
 }
 
-/// Arguments of `kubetide schema`.
+/// Print a contract: the table, functions, or a JSON Schema
 #[derive(Debug, Clone, Copy, Default, clap::Args)]
 pub struct SchemaArgs {
     /// What to print.
@@ -53,6 +55,7 @@ pub fn text(topic: Topic) -> String {
         Topic::Detection => pretty(&schema::DETECTION),
         Topic::List => pretty(&schema::LIST),
         Topic::Exceptions => pretty(&schema::EXCEPTIONS),
+        Topic::Config => pretty(&crate::config::schema()),
         Topic::Alert => include_str!("../../schemas/ocsf/detection_finding.schema.json").to_owned(),
     }
 }

@@ -75,14 +75,23 @@ impl Summary {
     /// The line, with each column replaced by what `value` says, `?` where that is nothing.
     pub fn render(&self, mut value: impl FnMut(&str) -> Option<String>) -> String {
         let mut line = String::new();
+        // `{namespace}/{name}` of an object without a namespace is just its name.
+        let mut dropped = false;
         for part in &self.parts {
             match part {
-                Part::Text(text) => line.push_str(text),
-                Part::Column(placeholder) => match value(&placeholder.column) {
-                    Some(text) => line.push_str(&text),
-                    None => line.push('?'),
-                },
+                Part::Text(text) => line.push_str(if dropped { text.strip_prefix('/').unwrap_or(text) } else { text }),
+                Part::Column(placeholder) => {
+                    let text = value(&placeholder.column);
+                    dropped = &*placeholder.column == "namespace" && text.as_deref().is_none_or(|text| text == "-");
+                    match text {
+                        _ if dropped => {}
+                        Some(text) => line.push_str(&text),
+                        None => line.push('?'),
+                    }
+                    continue;
+                }
             }
+            dropped = false;
         }
         line
     }

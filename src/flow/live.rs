@@ -74,6 +74,8 @@ pub struct Summary {
     /// Findings by severity word.
     pub by_severity: BTreeMap<&'static str, u64>,
     pub failures: u64,
+    /// Matches that exceptions have hidden.
+    pub hidden: u64,
     pub seconds: f64,
     /// Standard output was closed by its reader.
     pub reader_gone: bool,
@@ -452,6 +454,7 @@ impl Sequencer {
     /// Publishes what the alert stage counts.
     fn tell_counts(&mut self) {
         let counts = self.stage.counts();
+        self.summary.hidden = counts.hidden;
         self.metrics.matches_absorbed(AbsorbedTotals {
             suppressed: counts.suppressed,
             duplicates: counts.duplicates,

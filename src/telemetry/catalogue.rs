@@ -149,7 +149,6 @@ catalogue! {
     detections_loaded: GaugeVec ["status"] "kubetide_detections_loaded", NONE, "Detections that are loaded, by maturity.";
     detection_matches: IntCounterVec ["detection", "severity"] "kubetide_detection_matches_total", NONE, "Events that a detection matched, before exceptions and suppression.";
     detection_errors: IntCounterVec ["detection"] "kubetide_detection_errors_total", NONE, "Batches on which a detection failed; its events in them were not judged by it.";
-    detection_disabled: GaugeVec ["detection"] "kubetide_detection_disabled", NONE, "1 where a detection was switched off because it kept failing.";
     last_match: GaugeVec ["detection"] "kubetide_detection_last_match_timestamp_seconds", NONE, "When a detection last matched; absent until it does.";
 
     alerts: IntCounterVec ["detection", "activity"] "kubetide_alerts_total", NONE, "Alerts emitted: the first telling of a finding (create) and what was added to it later (update).";

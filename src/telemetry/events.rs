@@ -77,22 +77,6 @@ impl Event for DetectionFailed<'_> {
     }
 }
 
-/// A detection kept failing and is off until the next start.
-#[derive(Debug)]
-pub struct DetectionDisabled<'a> {
-    pub detection: &'a str,
-    /// Failures in a row.
-    pub failures: u64,
-}
-
-impl Event for DetectionDisabled<'_> {
-    fn emit(self, metrics: &Metrics) {
-        metrics.series().detection_disabled.with_label_values(&[self.detection]).set(1.0);
-        let (detection, failures) = (self.detection, self.failures);
-        tracing::error!(event = "detection_disabled", detection, failures, "detection is switched off");
-    }
-}
-
 /// Exceptions were loaded; the expired ones hide nothing and should be renewed or removed.
 #[derive(Debug)]
 pub struct ExceptionsLoaded<'a> {
@@ -159,7 +143,6 @@ mod tests {
             metrics.emit(RecordDeadLettered { lane: "audit/0", offset, reason, detail: "starts with byte 0x00" });
         }
         metrics.emit(DetectionFailed { detection: "a", error: "division by zero" });
-        metrics.emit(DetectionDisabled { detection: "a", failures: 3 });
         metrics.emit(CheckpointDone { lanes: 1, seconds: 0.01 });
         metrics.emit(CheckpointFailed { error: "sink is down" });
         metrics.emit(SourceFailed { source: "audit.log", error: "permission denied" });
@@ -170,7 +153,6 @@ mod tests {
         for line in [
             "kubetide_dead_letters_total{reason=\"not_json\"} 3",
             "kubetide_detection_errors_total{detection=\"a\"} 1",
-            "kubetide_detection_disabled{detection=\"a\"} 1",
             "kubetide_checkpoints_total{outcome=\"ok\"} 1",
             "kubetide_checkpoints_total{outcome=\"failed\"} 1",
             "kubetide_source_errors_total{source=\"audit.log\"} 1",

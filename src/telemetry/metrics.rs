@@ -208,7 +208,6 @@ impl Metrics {
         for (id, severity) in detections {
             series.detection_matches.with_label_values(&[id, severity.as_str()]);
             series.detection_errors.with_label_values(&[id]);
-            series.detection_disabled.with_label_values(&[id]).set(0.0);
             series.alerts_hidden.with_label_values(&[id]);
             for activity in [Activity::Create, Activity::Update] {
                 series.alerts.with_label_values(&[id, activity_label(activity)]);

@@ -19,8 +19,7 @@ mod throttle;
 
 pub use catalogue::{DEFINITIONS, Definition, Kind, reference};
 pub use events::{
-    CheckpointDone, CheckpointFailed, DetectionDisabled, DetectionFailed, Event, ExceptionsLoaded, RecordDeadLettered,
-    SourceFailed,
+    CheckpointDone, CheckpointFailed, DetectionFailed, Event, ExceptionsLoaded, RecordDeadLettered, SourceFailed,
 };
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};

@@ -131,6 +131,8 @@ fn read_files(
             Ok(Flow::On) => {}
             Ok(Flow::Ended) => break,
             Err(error) => {
+                // What was read before a file breaks off is whole, but for its last line.
+                splitter.send(true);
                 tracing::error!(path = %path.display(), %error, "cannot read a file");
                 failed.push(format!("{}: {error}", path.display()));
             }
