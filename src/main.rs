@@ -69,7 +69,10 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             result.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
         }
         Command::Completions { shell } => {
-            clap_complete::generate(*shell, &mut Arguments::command(), "kubetide", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "kubetide", &mut script);
+            // A reader that went away needs no answer.
+            std::io::stdout().write_all(&script).ok();
             Ok(ExitCode::SUCCESS)
         }
     }
