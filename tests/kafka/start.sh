@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts one real Kafka broker for tests and prints its address once it answers.
 #
-#   tests/kafka/start.sh --dir DIR [--jars DIR] [--port N] [--sasl] [--heap SIZE] [--wait SECONDS] [--with PID]
+#   tests/kafka/start.sh --dir DIR [--jars DIR] [--port N] [--sasl] [--topics N] [--heap SIZE] [--wait SECONDS] [--with PID]
 #
 #   --dir    everything of this broker: data, settings, certificates, log, pid. Start again with the same folder
 #            to get the same data back; delete the folder to forget it.
@@ -9,6 +9,7 @@
 #   --port   the port for clients (default 19092); the controller listens on the next one.
 #   --sasl   clients must use TLS and SCRAM-SHA-512: user `audit`, password `audit-secret`,
 #            certificate authority in DIR/tls/ca.pem.
+#   --topics make topics when they are first written to, with N partitions (default: a topic that nobody made is an error)
 #   --heap   Java heap (default 320m)
 #   --with   stop by itself when that process is gone, so that a test run that dies leaves nothing behind
 #   --wait   how long to wait for the broker before giving up (default 90)
@@ -18,12 +19,13 @@
 set -euo pipefail
 
 self=$(cd "$(dirname "$0")" && pwd)
-dir= jars= port=19092 sasl=no heap=320m wait_s=90 owner=
+dir= jars= port=19092 sasl=no heap=320m wait_s=90 owner= topics=
 while [ $# -gt 0 ]; do
   case $1 in
     --dir) dir=$2; shift 2 ;;
     --jars) jars=$2; shift 2 ;;
     --port) port=$2; shift 2 ;;
+    --topics) topics=$2; shift 2 ;;
     --heap) heap=$2; shift 2 ;;
     --wait) wait_s=$2; shift 2 ;;
     --with) owner=$2; shift 2 ;;
@@ -91,8 +93,8 @@ inter.broker.listener.name=TESTS
 log.dirs=$dir/data
 
 # like most real clusters: a topic that nobody made is an error
-auto.create.topics.enable=false
-num.partitions=1
+auto.create.topics.enable=$([ -n "$topics" ] && echo true || echo false)
+num.partitions=${topics:-1}
 
 # a single node can hold one copy only
 offsets.topic.replication.factor=1
