@@ -1,12 +1,15 @@
 //! The command line: one file a command.
 
 pub mod config;
+pub mod coverage;
 pub mod diagnostics;
 pub mod exit;
 pub mod explain;
 pub mod generate;
 pub mod lint;
+pub mod new;
 pub mod pack;
+pub mod reference;
 pub mod run;
 pub mod schema;
 pub mod test;

@@ -5,6 +5,7 @@
 //! all files come at once. Nothing here looks at events: `stage::evaluate` does.
 
 mod attack;
+pub mod coverage;
 mod diagnostic;
 mod file;
 pub mod files;
@@ -22,8 +23,8 @@ mod tests;
 pub use attack::{ATTACK_VERSION, Attack, AttackError, MATRIX, Matrix, Tactic, Technique};
 pub use diagnostic::{Code, Diagnostic, Level, Span, did_you_mean, suggest};
 pub use file::{
-    AcceptedMutant, Case, DetectionFile, Envelope, EventSpec, ExceptionEntry, ExceptionsFile, Expect, ListEntry, ListFile, SampleEvent,
-    Status, Suppress, Use, merge_patch,
+    AcceptedMutant, Case, DetectionFile, Envelope, EventSpec, ExceptionEntry, ExceptionsFile, Expect, ListEntry,
+    ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
