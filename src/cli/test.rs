@@ -1,18 +1,21 @@
-//! `kubetide test`: the tests in detection files.
+//! `kubetide test`: the tests in detection files, and how much of a query they hold fast.
+
+mod report;
+mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anstream::println;
-use serde_json::json;
+use anstream::{eprintln, println};
 
-use super::diagnostics::escape_xml;
+use self::watch::Files;
 use super::exit::Failure;
 use super::pack::load_pack;
 use crate::clock::Instant;
 use crate::detection::{Detection, DetectionSet};
-use crate::flow::replay::{CaseResult, Difference, run_cases};
+use crate::flow::mutants::{Survey, Surveyor};
+use crate::flow::replay::{CaseResult, run_cases};
 
 /// Run the tests of detections
 #[derive(Debug, clap::Args)]
@@ -23,10 +26,16 @@ pub struct TestArgs {
     /// Only detections whose id contains this
     #[arg(long, value_name = "TEXT")]
     id: Option<String>,
+    /// Also change each query one piece at a time, and show the changes that no test notices
+    #[arg(long)]
+    mutants: bool,
+    /// Stay, and test again what changes
+    #[arg(long)]
+    watch: bool,
     /// How results look
     #[arg(long, value_enum, default_value = "human")]
     format: Format,
-    /// Show passing tests too
+    /// Show passing tests, and the changes that the files explain, too
     #[arg(long, short)]
     verbose: bool,
 }
@@ -42,109 +51,105 @@ enum Format {
 struct Tested {
     detection: Arc<Detection>,
     cases: Vec<CaseResult>,
+    /// Where changes were asked for.
+    survey: Option<Survey>,
 }
 
-/// Exit code 0 where all pass, 1 where one fails.
+impl Tested {
+    fn failed(&self) -> usize {
+        self.cases.iter().filter(|case| !case.differences.is_empty()).count()
+    }
+}
+
+/// Exit code 0 where all pass, 1 where a test fails or a change goes unnoticed.
 ///
 /// # Errors
 /// Exit code 2 where files are wrong or nothing is selected, 3 where a path cannot be read.
 pub fn run(args: &TestArgs) -> Result<ExitCode, Failure> {
+    if args.watch { watch::run(args) } else { round(args, None) }
+}
+
+/// Tests once: all that is selected, or what these changed files concern.
+fn round(args: &TestArgs, changed: Option<&Files>) -> Result<ExitCode, Failure> {
     let started = Instant::now();
     let set = load_pack(args.paths.is_empty(), &args.paths)?;
-    let selected: Vec<Arc<Detection>> = set
-        .detections
-        .iter()
-        .filter(|detection| args.id.as_ref().is_none_or(|part| detection.id.contains(part.as_str())))
-        .cloned()
-        .collect();
+    let named = |detection: &Detection| args.id.as_ref().is_none_or(|part| detection.id.contains(part.as_str()));
+    let mut selected: Vec<Arc<Detection>> =
+        set.detections.iter().filter(|detection| named(detection)).cloned().collect();
+    if let Some(changed) = changed {
+        watch::narrow(&mut selected, changed);
+    }
     let tests: usize = selected.iter().map(|detection| detection.tests.len()).sum();
     if tests == 0 {
         return Err(Failure::rules("no test is selected: check the paths and --id"));
     }
-    let tested = test_all(&set, &selected)?;
-    let failed = tested.iter().flat_map(|tested| &tested.cases).filter(|case| !case.differences.is_empty()).count();
+    let tested = test_all(&set, &selected, args.mutants)?;
     match args.format {
-        Format::Human => human(&tested, args.verbose),
-        Format::Json => println!("{}", json_report(&tested)),
-        Format::Junit => println!("{}", junit(&tested)),
+        Format::Human => report::human(&tested, args.verbose),
+        Format::Json => println!("{}", report::json(&tested)),
+        Format::Junit => println!("{}", report::junit(&tested)),
     }
-    anstream::eprintln!(
-        "{} passed, {failed} failed ({} detections, {:.1} s)",
-        tests - failed,
-        tested.len(),
-        started.elapsed_seconds()
-    );
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-fn test_all(set: &DetectionSet, selected: &[Arc<Detection>]) -> Result<Vec<Tested>, Failure> {
-    let test = |detection: &Arc<Detection>| {
-        let cases =
-            run_cases(set, detection).map_err(|error| Failure::rules(format!("{}: {error}", detection.file)))?;
-        Ok(Tested { detection: Arc::clone(detection), cases })
-    };
-    selected.iter().map(test).collect()
-}
-
-fn human(tested: &[Tested], verbose: bool) {
-    let (red, green, reset) =
-        (anstyle::AnsiColor::Red.render_fg(), anstyle::AnsiColor::Green.render_fg(), anstyle::Reset);
-    for Tested { detection, cases } in tested {
-        for case in cases {
-            if case.differences.is_empty() {
-                if verbose {
-                    println!("{green}pass{reset} {} :: {}", detection.file, case.name);
-                }
-                continue;
-            }
-            println!("{red}FAIL{reset} {} :: {}", detection.file, case.name);
-            for difference in &case.differences {
-                println!("     {}", text(difference));
-            }
-        }
+    let failed: usize = tested.iter().map(Tested::failed).sum();
+    let seconds = started.elapsed_seconds();
+    eprintln!("{} passed, {failed} failed ({} detections, {seconds:.1} s)", tests - failed, tested.len());
+    let surveys = || tested.iter().filter_map(|tested| tested.survey.as_ref());
+    let unnoticed: usize = surveys().map(|survey| survey.unexplained().count()).sum();
+    if args.mutants {
+        eprintln!("{}", report::mutants_line(surveys()));
     }
+    Ok(ExitCode::from(u8::from(failed + unnoticed > 0)))
 }
 
-fn text(difference: &Difference) -> String {
-    match difference {
-        Difference::Alerts { expected, actual } => format!("alerts: expected {expected}, got {actual}"),
-        Difference::Field { column, expected, actual } => format!("{column}: expected {expected}, got {actual}"),
-        Difference::Failed(message) => message.clone(),
+fn test_all(set: &DetectionSet, selected: &[Arc<Detection>], mutants: bool) -> Result<Vec<Tested>, Failure> {
+    let mut surveyor = Surveyor::new(set);
+    let mut tested = Vec::with_capacity(selected.len());
+    for detection in selected {
+        let wrong = |error| Failure::rules(format!("{}: {error}", detection.file));
+        let cases = run_cases(set, detection).map_err(wrong)?;
+        let survey = mutants.then(|| surveyor.survey(detection)).transpose().map_err(wrong)?;
+        tested.push(Tested { detection: Arc::clone(detection), cases, survey });
     }
+    Ok(tested)
 }
 
-fn json_report(tested: &[Tested]) -> serde_json::Value {
-    let cases = |tested: &Tested| -> Vec<serde_json::Value> {
-        let case = |case: &CaseResult| {
-            let differences: Vec<String> = case.differences.iter().map(text).collect();
-            json!({ "name": case.name, "passed": differences.is_empty(), "differences": differences })
-        };
-        tested.cases.iter().map(case).collect()
-    };
-    let detections: Vec<serde_json::Value> = tested
-        .iter()
-        .map(|tested| json!({ "id": &*tested.detection.id, "file": &*tested.detection.file, "tests": cases(tested) }))
-        .collect();
-    json!({ "detections": detections })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn junit(tested: &[Tested]) -> String {
-    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"kubetide test\">\n");
-    for Tested { detection, cases } in tested {
-        let failures = cases.iter().filter(|case| !case.differences.is_empty()).count();
-        let id = escape_xml(&detection.id);
-        out.push_str(&format!("  <testsuite name=\"{id}\" tests=\"{}\" failures=\"{failures}\">\n", cases.len()));
-        for case in cases {
-            let name = escape_xml(&case.name);
-            let file = escape_xml(&detection.file);
-            out.push_str(&format!("    <testcase name=\"{name}\" classname=\"{id}\" file=\"{file}\">"));
-            for difference in &case.differences {
-                out.push_str(&format!("<failure message=\"{}\"/>", escape_xml(&text(difference))));
-            }
-            out.push_str("</testcase>\n");
-        }
-        out.push_str("  </testsuite>\n");
+    const QUIET: &str = "  - name: another verb\n    events: [{sample: pod-create, set: {verb: get}}]\n    \
+                         expect: {alerts: 0}\n";
+
+    fn detection(expected: u32, more: &str) -> String {
+        format!(
+            "id: d\ntitle: T\nseverity: low\nstatus: stable\nattack: [TA0002/T1609]\ndescription: D\n\
+             sql: SELECT * FROM audit WHERE verb = 'create'\nentity: [cluster]\nsummary: S\ntests:\n  \
+             - name: fires\n    events: [{{sample: pod-create}}]\n    expect: {{alerts: {expected}}}\n{more}"
+        )
     }
-    out.push_str("</testsuites>");
-    out
+
+    /// The exit code over one file with this text.
+    fn code(text: &str, mutants: bool) -> Result<ExitCode, String> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("d.yaml");
+        std::fs::write(&path, text).expect("written");
+        let paths = vec![path];
+        let args = TestArgs { paths, id: None, mutants, watch: false, format: Format::Json, verbose: false };
+        run(&args).map_err(|failure| format!("{:?}", failure.exit_code()))
+    }
+
+    #[test]
+    fn failing_unnoticed_and_wrong_have_exit_codes_of_their_own() {
+        let (ok, findings) = (Ok(ExitCode::SUCCESS), Ok(ExitCode::from(1)));
+        let shown = |result: Result<ExitCode, String>| format!("{result:?}");
+        assert_eq!(shown(code(&detection(1, ""), false)), shown(ok.clone()));
+        assert_eq!(shown(code(&detection(2, ""), false)), shown(findings.clone()));
+        assert_eq!(shown(code(&detection(1, ""), true)), shown(findings), "nothing needs the condition");
+        assert_eq!(shown(code(&detection(1, QUIET), true)), shown(ok.clone()));
+        let explained = "mutants:\n  - {sql: verb = 'create', reason: R}\n";
+        assert_eq!(shown(code(&detection(1, explained), true)), shown(ok));
+        let wrong = shown(Err(format!("{:?}", ExitCode::from(2))));
+        assert_eq!(shown(code("id: d\n", false)), wrong);
+        let untested = detection(1, "").split("tests:").next().expect("a first part").to_owned();
+        assert_eq!(shown(code(&untested, false)), wrong, "an empty selection is an error");
+    }
 }

@@ -176,7 +176,7 @@ impl Trial {
             let answers = match instead {
                 Some((replaced, None)) if replaced == index => continue,
                 Some((replaced, Some(other))) if replaced == index => other,
-                _ => answers,
+                _ => answers.as_slice(),
             };
             matched.iter_mut().zip(answers).for_each(|(matched, answer)| *matched &= answer);
         }
@@ -279,7 +279,7 @@ mod tests {
     fn survey(sql: &str, keys: &str) -> Survey {
         let text = format!(
             "id: d\ntitle: T\nseverity: low\nstatus: stable\nattack: [TA0002/T1609]\ndescription: D\nsql: \"{sql}\"\n\
-             entity: [cluster]\nsuppress: 0\nsummary: S\n{keys}"
+             entity: [cluster]\nsuppress: 1h\nsummary: S\n{keys}"
         );
         let file = SourceFile { path: "detections/execution/d.yaml".into(), text: text.into(), support: false };
         let loaded = load(&files::shipped_support().into_iter().chain([file]).collect::<Vec<_>>());
@@ -335,7 +335,7 @@ mod tests {
         let twice = "tests:\n  - name: t\n    events: [{sample: pod-create}, {sample: pod-create, set: {verb: update}}]\n    \
                      expect: {alerts: 1}\n";
         let found = survey("SELECT *, verb AS what FROM audit WHERE verb = 'create'", twice);
-        // Both events are of one request, which counts once.
+        // Both events are about one cluster, within the hour.
         assert_eq!(changes(&found), ["verb = 'create': dropped"]);
     }
 }
