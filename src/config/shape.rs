@@ -253,7 +253,7 @@ pub struct BatchConfig {
 
 impl Default for BatchConfig {
     fn default() -> Self {
-        BatchConfig { events: 8_192, bytes: 8 << 20, age_ms: 100 }
+        BatchConfig { events: 8_192, bytes: 4 << 20, age_ms: 100 }
     }
 }
 

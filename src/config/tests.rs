@@ -84,7 +84,7 @@ fn every_section_is_read() {
             ("socket.keepalive.enable", "true"),
         ]
     );
-    assert_eq!((batch.events, batch.age_ms, batch.bytes), (512, 50, 8 << 20));
+    assert_eq!((batch.events, batch.age_ms, batch.bytes), (512, 50, 4 << 20));
     assert_eq!(http.listen.0.address(false), Some("0.0.0.0:9464".parse().expect("an address")));
     assert_eq!((log.level.0.as_str(), log.format.as_str()), ("info,kubetide::kafka=debug", "json"));
     assert_eq!(workers.map(std::num::NonZeroUsize::get), Some(3));

@@ -113,8 +113,8 @@ impl Live {
     pub async fn run(self) -> Result<Summary, RunError> {
         let started = Instant::now();
         let (sources, settings, committers, names) = split(self.sources);
-        let (handles, outlet) = intakes(sources.len(), self.workers * 2);
-        let (results, outcomes) = mpsc::channel(self.workers * 2);
+        let (handles, outlet) = intakes(sources.len(), self.workers);
+        let (results, outcomes) = mpsc::channel(self.workers);
         spawn_workers(self.workers, outlet.work, results, &self.evaluator, &settings);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {

@@ -55,12 +55,21 @@ impl<'a> Text<'a> {
 
     /// The text itself. Lone surrogates and bytes that are not UTF-8 become U+FFFD: a broken name must not hide an event.
     pub fn decode(&self) -> Cow<'a, str> {
-        if self.escaped { Cow::Owned(unescape(self.raw)) } else { String::from_utf8_lossy(self.raw) }
+        if self.escaped { Cow::Owned(unescape(self.raw)) } else { text_of(self.raw) }
     }
 
     /// Whether the text equals `other`.
     pub fn is(&self, other: &str) -> bool {
         if self.escaped { self.decode() == other } else { self.raw == other.as_bytes() }
+    }
+}
+
+/// Bytes as text; what is not UTF-8 becomes U+FFFD. Checking first and replacing only where that is needed is several
+/// times faster than replacing as one goes.
+pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
     }
 }
 

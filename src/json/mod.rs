@@ -11,4 +11,4 @@
 mod cursor;
 mod scan;
 
-pub use cursor::{Cursor, JsonError, Kind, Raw, Text};
+pub use cursor::{Cursor, JsonError, Kind, Raw, Text, text_of};

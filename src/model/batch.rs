@@ -1,6 +1,6 @@
 //! A batch of decoded events, and what its reader asks the decoder for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -20,40 +20,47 @@ pub struct Need {
     pub bodies: Bodies,
 }
 
-/// The (resource, verb) pairs whose bodies are read.
+/// Which columns of bodies are read, by resource and verb.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bodies {
-    /// Bodies of every event.
-    pub all: bool,
-    /// By resource: its verbs, or `None` for every verb.
-    pub resources: BTreeMap<String, Option<BTreeSet<String>>>,
-    /// Verbs that are read for any resource.
-    pub verbs: BTreeSet<String>,
+    readers: Vec<Reader>,
+}
+
+/// Somebody who reads columns of the bodies of some events; `None` stands for any resource or verb.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Reader {
+    resources: Option<BTreeSet<String>>,
+    verbs: Option<BTreeSet<String>>,
+    columns: ColumnSet,
 }
 
 impl Need {
     /// Every column of every event.
     pub fn everything() -> Need {
-        Need { columns: ColumnSet::all(), bodies: Bodies { all: true, ..Bodies::default() } }
+        let mut bodies = Bodies::default();
+        bodies.add(None, None, ColumnSet::all());
+        Need { columns: ColumnSet::all(), bodies }
     }
 }
 
 impl Bodies {
-    /// Adds a reader of the bodies of these resources and verbs, where `None` stands for any.
-    pub fn add(&mut self, resources: Option<&BTreeSet<String>>, verbs: Option<&BTreeSet<String>>) {
-        match (resources, verbs) {
-            (None, None) => self.all = true,
-            (None, Some(verbs)) => self.verbs.extend(verbs.iter().cloned()),
-            (Some(resources), _) => {
-                for resource in resources {
-                    let known = self.resources.entry(resource.clone()).or_insert_with(|| Some(BTreeSet::new()));
-                    match (known.as_mut(), verbs) {
-                        (Some(known), Some(verbs)) => known.extend(verbs.iter().cloned()),
-                        _ => *known = None,
-                    }
-                }
+    /// Adds a reader of these columns of the bodies of these resources and verbs, where `None` stands for any.
+    pub fn add(&mut self, resources: Option<&BTreeSet<String>>, verbs: Option<&BTreeSet<String>>, columns: ColumnSet) {
+        let same = |reader: &&mut Reader| reader.resources.as_ref() == resources && reader.verbs.as_ref() == verbs;
+        match self.readers.iter_mut().find(same) {
+            Some(reader) => reader.columns = reader.columns.union(columns),
+            None => {
+                self.readers.push(Reader { resources: resources.cloned(), verbs: verbs.cloned(), columns });
             }
         }
+    }
+
+    /// The columns that somebody reads of the bodies of such an event; none: the bodies are skipped.
+    pub fn wanted(&self, resource: &str, verb: &str) -> ColumnSet {
+        let reads = |set: &Option<BTreeSet<String>>, name: &str| set.as_ref().is_none_or(|set| set.contains(name));
+        let readers =
+            self.readers.iter().filter(|reader| reads(&reader.resources, resource) && reads(&reader.verbs, verb));
+        readers.fold(ColumnSet::EMPTY, |all, reader| all.union(reader.columns))
     }
 }
 

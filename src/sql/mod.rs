@@ -17,6 +17,7 @@ mod general;
 mod lists;
 mod locate;
 pub mod mutate;
+mod pattern;
 mod plan;
 mod session;
 mod table;

@@ -24,6 +24,7 @@ use super::functions::type_name;
 use super::general::{GeneralPlan, Scans, flattened};
 use super::lists::Lists;
 use super::locate;
+use super::pattern;
 use super::session::{block_on, check_size, on_large_stack, state};
 use super::table::AUDIT;
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
@@ -156,7 +157,7 @@ impl Planner {
     /// Where the schema lacks a column or has it with a type that does not fit.
     pub fn physical(&self, expr: &Expr, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
         let built = DFSchema::try_from(schema.clone())
-            .and_then(|schema| self.state.create_physical_expr(expr.clone(), &schema));
+            .and_then(|schema| self.state.create_physical_expr(pattern::compiled(expr.clone())?, &schema));
         built.map_err(|error| from_datafusion(&error, &self.function_names()))
     }
 

@@ -6,8 +6,12 @@ use super::builders::{Columns, StructWriter};
 use super::object::{Family, ObjectFields, family_of_kind, kind_in, kind_of_resource, read};
 use super::pod::{Container, PodSpec, Volume};
 use super::{csr, patch};
-use crate::json::{Kind, Raw, Text};
+use crate::json::{Kind, Raw, Text, text_of};
 use crate::model::{Column, EventFields, ImageName, clean_capability, clean_path};
+
+/// Columns that hold a body, or what is known without reading into it.
+const WHOLE: [Column; 5] =
+    [Column::RequestObject, Column::ResponseObject, Column::Object, Column::ObjectPartial, Column::PatchType];
 
 /// What AKS writes in place of a body that is too big.
 const TOO_BIG: &str = "skipped-too-big-size-object";
@@ -22,6 +26,8 @@ pub(super) struct Request<'a> {
     pub verb: &'a str,
     pub api_group: &'a str,
     pub resource: &'a str,
+    /// The request is to a subresource other than ephemeral containers, whose body is the pod.
+    pub subresource: bool,
 }
 
 /// Sets every body column that the event's bodies tell; the others of this row stay null.
@@ -36,6 +42,9 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     if request.verb == "patch" {
         put_patch_type(columns, fields.request_object);
     }
+    // A body that does not name its kind, as forwarders and fragments leave it, is of the resource's, unless it is sent to
+    // a subresource.
+    let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
     if let Some((object, family)) = fields.response_object.and_then(|body| typed(body, None)) {
         put_object(columns, object, family, request, false);
         return;
@@ -44,14 +53,13 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     if request.verb == "patch" && body.kind() == Kind::Array {
         if let Some(fragment) = patch::fragment(body.bytes())
             && let Ok(object) = crate::json::Cursor::new(&fragment).raw()
-            && let Some((object, family)) = typed(object, kind_of_resource(request.api_group, request.resource))
+            && let Some((object, family)) = typed(object, fallback)
         {
             put_object(columns, object, family, request, true);
         }
         return;
     }
     let partial = request.verb == "patch";
-    let fallback = if partial { kind_of_resource(request.api_group, request.resource) } else { None };
     if let Some((object, family)) = typed(body, fallback) {
         put_object(columns, object, family, request, partial);
     }
@@ -70,8 +78,8 @@ fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Fam
 }
 
 fn put_json(columns: &mut Columns, column: Column, body: Option<Raw<'_>>) {
-    if let (true, Some(body)) = (columns.has(column), body) {
-        columns.put_str(column, &String::from_utf8_lossy(body.bytes()));
+    if let (true, Some(body)) = (columns.wants(column), body) {
+        columns.put_str(column, &text_of(body.bytes()));
     }
 }
 
@@ -88,9 +96,12 @@ fn put_patch_type(columns: &mut Columns, body: Option<Raw<'_>>) {
 }
 
 fn put_object(columns: &mut Columns, object: Raw<'_>, family: Family, request: &Request<'_>, partial: bool) {
-    let fields = read(object, family);
     put_json(columns, Column::Object, Some(object));
     columns.put_bool(Column::ObjectPartial, partial);
+    if columns.wanted.iter().all(|column| !column.info().body || WHOLE.contains(&column)) {
+        return;
+    }
+    let fields = read(object, family);
     let kind = fields.kind.or(kind_of_resource(request.api_group, request.resource).map(Text::plain));
     columns.put_text(Column::ObjectKind, kind);
     put_json(columns, Column::Labels, fields.labels);
@@ -158,7 +169,7 @@ fn put_containers(columns: &mut Columns, containers: &[Container<'_>], partial: 
     put_flag(columns, Column::Privileged, if privileged || told { Some(privileged) } else { None }, partial);
     let images = containers.iter().filter_map(|container| container.image);
     columns.put_texts(Column::Images, images.map(|image| image.decode()));
-    if columns.has(Column::Commands) {
+    if columns.wants(Column::Commands) {
         columns.put_texts(Column::Commands, containers.iter().flat_map(commands));
     }
     let capabilities = containers.iter().flat_map(|container| &container.capabilities_added);
@@ -279,7 +290,7 @@ fn put_others(columns: &mut Columns, fields: &ObjectFields<'_>, family: Family) 
             columns.put_text(Column::CsrSigner, fields.csr_signer);
             put_list(columns, Column::CsrUsages, fields.csr_usages.as_deref(), false);
             put_list(columns, Column::CsrConditions, fields.csr_conditions.as_deref(), false);
-            if columns.has(Column::CsrSubject)
+            if columns.wants(Column::CsrSubject)
                 && let Some(subject) = fields.csr_request.and_then(|request| csr::subject(&request.decode()))
             {
                 columns.put_str(Column::CsrSubject, &subject);

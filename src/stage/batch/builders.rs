@@ -239,6 +239,8 @@ fn struct_fields(kind: Kind) -> Fields {
 pub(super) struct Columns {
     slots: Vec<Slot>,
     need: ColumnSet,
+    /// The columns of bodies that somebody reads of this row.
+    pub wanted: ColumnSet,
     /// Number of the row that is being written.
     pub row: usize,
 }
@@ -261,13 +263,18 @@ macro_rules! put {
 impl Columns {
     pub fn new(need: ColumnSet) -> Columns {
         let slots = crate::model::COLUMNS.iter().map(|info| slot(info, need)).collect();
-        Columns { slots, need, row: 0 }
+        Columns { slots, need, wanted: need, row: 0 }
     }
 
     /// Whether somebody reads the column.
     #[inline]
     pub fn has(&self, column: Column) -> bool {
         self.need.contains(column)
+    }
+
+    /// Whether somebody reads this column of the body of this row.
+    pub fn wants(&self, column: Column) -> bool {
+        self.wanted.contains(column)
     }
 
     put!(put_bool, Bool, bool, "Sets a boolean of this row.");

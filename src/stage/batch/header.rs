@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::builders::{Columns, NULL, SpanCache};
 use super::{body, identity, is_set, time};
-use crate::json::{JsonError, Raw, Text};
+use crate::json::{JsonError, Raw, Text, text_of};
 use crate::model::{Column, EventContext, EventFields, Origin};
 
 /// What was worked out from spans that repeat within a batch.
@@ -72,6 +72,11 @@ pub(super) struct RequestParts<'a> {
 impl<'a> RequestParts<'a> {
     pub fn verb(&self) -> Cow<'a, str> {
         self.verb.map(|text| text.decode()).unwrap_or_default()
+    }
+
+    /// Whether the request is to a subresource whose body is not the object itself.
+    pub fn subresource(&self) -> bool {
+        self.subresource.is_some_and(|text| !text.is_empty() && !text.is("ephemeralcontainers"))
     }
 
     pub fn resource(&self) -> Cow<'a, str> {
@@ -342,7 +347,7 @@ impl Header<'_> {
                 }
                 b"extra" => {
                     let extra = cursor.raw()?;
-                    let text = String::from_utf8_lossy(extra.bytes());
+                    let text = text_of(extra.bytes());
                     keys.extra = columns.str_key(Column::UserExtra, &text);
                     keys.credential = credential(columns, extra);
                 }
@@ -433,7 +438,7 @@ impl Header<'_> {
             Some(known) => known,
             None => {
                 let columns = &mut *self.columns;
-                let text = String::from_utf8_lossy(annotations.bytes());
+                let text = text_of(annotations.bytes());
                 let all = columns.str_key(Column::Annotations, &text);
                 let mut keys = AnnotationKeys { decision: NULL, reason: NULL, all, truncated: false };
                 let _shape: Result<bool, JsonError> = annotations.cursor().object(|cursor, key| {

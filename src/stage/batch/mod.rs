@@ -14,6 +14,7 @@ mod patch;
 mod pod;
 mod time;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
@@ -26,8 +27,8 @@ use builders::{Columns, NULL};
 use header::{Header, HeaderCaches};
 
 use crate::model::{
-    BatchCounts, Chunk, Cloud, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position, RawRecord,
-    RejectReason, Row, SkipReason,
+    BatchCounts, Chunk, Cloud, ColumnSet, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position,
+    RawRecord, RejectReason, Row, SkipReason,
 };
 
 /// Builds one [`EventBatch`].
@@ -37,6 +38,8 @@ pub struct BatchBuilder {
     trusted_proxies: Arc<[IpNet]>,
     columns: Columns,
     caches: HeaderCaches,
+    /// By resource and verb: the columns of bodies that somebody reads.
+    wanted: HashMap<String, HashMap<String, ColumnSet>>,
     rows: Vec<Row>,
     chunk: Bytes,
     unwrapped: Vec<u8>,
@@ -56,6 +59,7 @@ impl BatchBuilder {
             need,
             trusted_proxies,
             caches: HeaderCaches::default(),
+            wanted: HashMap::new(),
             rows: Vec::with_capacity(chunk.records.len()),
             chunk: chunk.bytes.clone(),
             unwrapped: Vec::new(),
@@ -118,14 +122,13 @@ impl BatchBuilder {
         (start..self.unwrapped.len(), true)
     }
 
-    fn wants_body(&self, resource: &str, verb: &str) -> bool {
-        let bodies = &self.need.bodies;
-        bodies.all
-            || bodies.verbs.contains(verb)
-            || bodies
-                .resources
-                .get(resource)
-                .is_some_and(|verbs| verbs.as_ref().is_none_or(|verbs| verbs.contains(verb)))
+    fn wanted(&mut self, resource: &str, verb: &str) -> ColumnSet {
+        if let Some(known) = self.wanted.get(resource).and_then(|verbs| verbs.get(verb)) {
+            return *known;
+        }
+        let wanted = self.need.bodies.wanted(resource, verb);
+        self.wanted.entry(resource.to_owned()).or_default().insert(verb.to_owned(), wanted);
+        wanted
     }
 }
 
@@ -144,12 +147,20 @@ impl EventSink for BatchBuilder {
         let (request, truncated) = header.fill(fields, context);
         self.counts.truncated += u64::from(truncated);
         let (resource, verb) = (request.resource(), request.verb());
-        if (fields.request_object.is_some() || fields.response_object.is_some()) && self.wants_body(&resource, &verb) {
+        let has_body = fields.request_object.is_some() || fields.response_object.is_some();
+        let wanted = if has_body { self.wanted(&resource, &verb) } else { ColumnSet::EMPTY };
+        if !wanted.is_empty() {
+            self.columns.wanted = wanted;
             let api_group = request.api_group();
             body::fill(
                 &mut self.columns,
                 fields,
-                &body::Request { verb: &verb, api_group: &api_group, resource: &resource },
+                &body::Request {
+                    verb: &verb,
+                    api_group: &api_group,
+                    resource: &resource,
+                    subresource: request.subresource(),
+                },
             );
         }
         let row =

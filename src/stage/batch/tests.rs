@@ -338,7 +338,7 @@ fn a_generated_name_comes_from_the_answer() {
 fn bodies_that_nobody_reads_stay_unread() {
     let mut need =
         Need { columns: [Column::Images, Column::Resource, Column::Verb].into_iter().collect(), ..Need::default() };
-    need.bodies.add(Some(&["pods".to_owned()].into()), Some(&["create".to_owned()].into()));
+    need.bodies.add(Some(&["pods".to_owned()].into()), Some(&["create".to_owned()].into()), need.columns);
     let pod = write("create", "pods", "", json!({"kind": "Pod", "spec": {"containers": [{"image": "a"}]}})).to_string();
     let patch =
         write("patch", "pods", "", json!({"kind": "Pod", "spec": {"containers": [{"image": "b"}]}})).to_string();

@@ -112,7 +112,7 @@ impl Evaluator {
             own.sort_by_key(|condition| conditions[*condition].cost);
             columns = columns.union(read);
             if read.any_body() {
-                bodies.add(routed.resources.as_ref(), routed.verbs.as_ref());
+                bodies.add(routed.resources.as_ref(), routed.verbs.as_ref(), read);
             }
             buckets.entry((routed.resources, routed.verbs)).or_default().push(index);
             conjuncts.push(own);

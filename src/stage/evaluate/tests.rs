@@ -148,8 +148,9 @@ fn the_need_names_the_bodies_that_are_read() {
     ]);
     let evaluator = Evaluator::new(&set.detections, &set.planner).expect("prepared");
     let need = evaluator.need();
-    assert!(!need.bodies.all && need.bodies.verbs.contains("patch") && !need.bodies.resources.contains_key("secrets"));
-    let pods = need.bodies.resources.get("pods").and_then(|verbs| verbs.clone());
-    assert_eq!(pods, Some(["create".to_owned(), "update".to_owned()].into()));
+    let only = |column: Column| -> ColumnSet { [column].into_iter().collect() };
+    assert_eq!(need.bodies.wanted("pods", "update"), only(Column::Privileged));
+    assert_eq!(need.bodies.wanted("pods", "patch"), only(Column::HostNetwork));
+    assert!(need.bodies.wanted("secrets", "get").is_empty() && need.bodies.wanted("pods", "delete").is_empty());
     assert!(need.columns.contains(Column::Privileged) && !need.columns.contains(Column::Images));
 }

@@ -31,7 +31,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { records: 8_192, bytes: 8 << 20, age: Duration::from_millis(100) }
+        Limits { records: 8_192, bytes: 4 << 20, age: Duration::from_millis(100) }
     }
 }
 
