@@ -436,7 +436,12 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
     let cluster: Option<Arc<str>> = source.cluster.as_deref().map(Arc::from);
     let live = |source, committer, name: &str| LiveSource { name: name.to_owned(), source, committer, settings };
     if url.starts_with("kafka://") {
-        let address: kafka::Address = url.parse().map_err(|error| failed(&error))?;
+        // Not the whole URL: what is wrong about it may be that it holds a secret.
+        let address = url.parse::<kafka::Address>();
+        let address = address.map_err(|error| Failure::environment(format!("source {error}")))?;
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::environment(format!("source {}: {error}", address.topics.join(",")))
+        };
         let limits = KafkaLimits {
             records: config.batch.events,
             bytes: config.batch.bytes,

@@ -27,6 +27,8 @@ struct Heard {
     credentials: Option<String>,
     transport: Option<String>,
     all_down: bool,
+    /// Whether the connection ever worked. Until then whoever opens the client tells what is wrong, once.
+    known: bool,
     /// Codes of which a warning was logged; cleared once the connection works.
     told: Vec<RDKafkaErrorCode>,
     /// Text of the newest error about data, which names the partition that the error itself does not carry.
@@ -61,7 +63,7 @@ impl Monitor {
         if !heard.told.is_empty() {
             tracing::info!(brokers = %self.brokers, "kafka connection works again");
         }
-        *heard = Heard::default();
+        *heard = Heard { known: true, ..Heard::default() };
     }
 
     /// Newest text that librdkafka gave with an error.
@@ -162,7 +164,8 @@ impl ClientContext for Monitor {
         let mut heard = self.heard();
         let connection = heard.note(code, reason);
         // A single broker that closes an idle connection is no news; all of them gone is.
-        let quiet = matches!(code, Code::BrokerTransportFailure | Code::OperationTimedOut);
+        let quiet =
+            matches!(code, Code::BrokerTransportFailure | Code::OperationTimedOut) || (connection && !heard.known);
         if quiet || !heard.tell(code) {
             tracing::debug!(brokers = %self.brokers, code = ?code, reason, "kafka error");
         } else if connection {

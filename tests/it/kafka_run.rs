@@ -262,6 +262,7 @@ fn assert_fails(source: &str, alerts: &str, dead_letters: &str, part: &str) {
     assert_eq!(ended.status.code(), Some(3), "{}", ended.log);
     let errors: Vec<&str> = ended.log.lines().filter(|line| line.to_lowercase().contains("error")).collect();
     assert!(errors.len() == 1 && errors[0].contains(part), "{part}: {}", ended.log);
+    assert!(!ended.log.contains("hunter2"), "{}", ended.log);
     assert_eq!(ended.output, "");
 }
 
@@ -277,6 +278,7 @@ fn what_cannot_be_used_is_one_clear_error_at_start() {
     assert_fails(&good, "-", &missing, "does not exist");
     assert_fails("kafka://127.0.0.1:1/audit", "-", dead, "no broker answers at 127.0.0.1:1");
     assert_fails(&format!("{good}?sasl.password=hunter2"), "-", dead, "sasl.password.file=PATH");
+    assert_fails(&good.replace("//", "//me:hunter2@"), "-", dead, "credentials do not belong");
     assert_fails(&format!("{good}?grop=a"), "-", dead, "did you mean `group`");
 }
 
