@@ -150,6 +150,18 @@ struct Loss {
     gaps: Vec<Target>,
 }
 
+impl Loss {
+    fn any(&self) -> bool {
+        !self.blind.is_empty() || !self.partial.is_empty()
+    }
+
+    /// The detections that suffer, under a heading each.
+    fn parts(&self) -> impl Iterator<Item = (&'static str, &[Arc<Detection>])> {
+        let parts = [("Can never fire", self.blind.as_slice()), ("See less", self.partial.as_slice())];
+        parts.into_iter().filter(|(_, detections)| !detections.is_empty())
+    }
+}
+
 impl Report {
     fn new(enabled: &[Arc<Detection>], feed: &'static Feed, level: Level, targets: &[Target]) -> Report {
         let covered = cells(&seeing(enabled, feed, level));
@@ -276,17 +288,23 @@ fn markdown(report: &Report) -> String {
             lost.join(", ")
         );
     }
-    for loss in report.losses.iter().filter(|loss| !loss.blind.is_empty()) {
-        let _ = write!(out, "\n### {}\n\n{}\n\n", loss_heading(loss), loss.feed.note);
-        ids(&loss.blind).iter().for_each(|id| out.push_str(&format!("- `{id}`\n")));
+    for loss in report.losses.iter().filter(|loss| loss.any()) {
+        let _ = write!(out, "\n### {}\n\n{}\n", loss_heading(loss), loss.feed.note);
+        for (heading, detections) in loss.parts() {
+            let _ = write!(out, "\n{heading}:\n\n");
+            for detection in detections {
+                let _ = writeln!(out, "- `{}`: {}", detection.id, loss.feed.limits(detection, loss.level));
+            }
+        }
     }
     out
 }
 
-/// `AKS, kube-audit-admin at level Request or RequestResponse: you lose 12 detections`.
+/// `AKS, kube-audit-admin at level Request or RequestResponse: you lose 12 detections, and 3 see less`.
 fn loss_heading(loss: &Loss) -> String {
-    let count = loss.blind.len();
-    format!("{} at level {}: you lose {}", loss.feed.title, level_text(loss.level), plural(count, "detection"))
+    let lost = plural(loss.blind.len(), "detection");
+    let (title, level) = (loss.feed.title, level_text(loss.level));
+    format!("{title} at level {level}: you lose {lost}, and {} see less", loss.partial.len())
 }
 
 fn as_json(report: &Report) -> String {
@@ -359,12 +377,15 @@ fn as_json(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::detection::{files, load};
 
+    static SHIPPED: LazyLock<Vec<Arc<Detection>>> = LazyLock::new(|| load(&files::shipped()).set.detections);
+
     fn report(feed: &str, level: Level) -> Report {
-        let set = load(&files::shipped()).set;
-        Report::new(&set.detections, Feed::by_name(feed).expect("a known log"), level, &Target::containers())
+        Report::new(&SHIPPED, Feed::by_name(feed).expect("a known log"), level, &Target::containers())
     }
 
     #[test]
@@ -389,6 +410,8 @@ mod tests {
         let report = report("self-managed", Level::Request);
         let escape = report.cells.iter().find(|cell| cell.technique.id == "T1611").expect("a cell");
         let (text, page) = (markdown(&report), html::page(&report));
+        let reads = report.losses.iter().find(|loss| loss.feed.name == "aks-admin").expect("a loss");
+        assert!(text.contains(&loss_heading(reads)) && text.contains("- `secrets-listed`: no list\n"));
         assert!(text.contains(&format!("| T1611 Escape to Host | {} ", escape.count())), "{text}");
         assert!(page.contains("Escape to Host") && page.contains(&plural(escape.count(), "detection")));
         for outside in ["http://", "https://", "src=", "@import", "url("] {

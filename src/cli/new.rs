@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn every_sample_gives_a_detection_that_lints_and_whose_tests_hold() {
-        let set = load(&files::shipped()).set;
+        let set = load(&files::shipped_support()).set;
         assert!(set.samples.len() >= 30);
         for (name, sample) in &set.samples {
             check(sample.to_string().as_bytes(), name);
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_event_in_a_clouds_envelope_is_read_as_well() {
-        let set = load(&files::shipped()).set;
+        let set = load(&files::shipped_support()).set;
         for cloud in [Envelope::Eks, Envelope::Aks, Envelope::Gke] {
             let name = format!("{cloud:?}").to_lowercase();
             let wire = WireFormat::from_name(&name).expect("a known format");
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn what_makes_a_workload_dangerous_is_in_the_query_and_no_secret_in_the_test() {
-        let mut event = load(&files::shipped()).set.samples["pod-create"].clone();
+        let mut event = load(&files::shipped_support()).set.samples["pod-create"].clone();
         let body = json!({
             "kind": "Pod", "apiVersion": "v1", "metadata": {"name": "web", "namespace": "shop"},
             "spec": {
@@ -335,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_event_is_chosen_by_its_number() {
-        let set = load(&files::shipped()).set;
+        let set = load(&files::shipped_support()).set;
         let lines = format!("{}\n\n{}\n", set.samples["pod-create"], set.samples["secret-get"]);
         let resource = |number| find(lines.as_bytes(), number).map(|event| event.text(Column::Resource));
         assert_eq!(resource(2), Ok(Some("secrets".to_owned())));

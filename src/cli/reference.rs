@@ -118,7 +118,11 @@ fn page(detection: &Detection) -> String {
 fn where_it_works(detection: &Detection) -> String {
     let mut out = String::from("\n## Where it works\n\n| log | level Request | level Metadata |\n|---|---|---|\n");
     for feed in FEEDS {
-        let sight = |level| feed.sight(detection, level).as_str();
+        let sight = |level| {
+            let limits = feed.limits(detection, level);
+            let sight = feed.sight(detection, level);
+            if sight == Sight::Full { sight.as_str().to_owned() } else { format!("{}: {limits}", sight.as_str()) }
+        };
         let _ = writeln!(out, "| {} | {} | {} |", feed.title, sight(Level::Request), sight(Level::Metadata));
     }
     out
@@ -234,7 +238,7 @@ fn affected(out: &mut String, detections: &[Arc<Detection>], feed: &Feed, sight:
     let named: Vec<String> = detections
         .iter()
         .filter(|detection| feed.sight(detection, Level::Request) == sight)
-        .map(|detection| format!("- {}\n", link(detection)))
+        .map(|detection| format!("- {}: {}\n", link(detection), feed.limits(detection, Level::Request)))
         .collect();
     if !named.is_empty() {
         let _ = write!(out, "\n### {} at level Request\n\n{}", sight_heading(sight), named.concat());
@@ -270,12 +274,11 @@ fn by_data(detections: &[Arc<Detection>]) -> String {
 mod tests {
     use super::*;
     use std::path::Path;
+    use std::sync::LazyLock;
 
     use crate::detection::{files, load};
 
-    fn shipped() -> Vec<Arc<Detection>> {
-        load(&files::shipped()).set.detections
-    }
+    static SHIPPED: LazyLock<Vec<Arc<Detection>>> = LazyLock::new(|| load(&files::shipped()).set.detections);
 
     fn checked_in(folder: &Path, root: &Path, found: &mut BTreeMap<String, String>) {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -292,7 +295,7 @@ mod tests {
     #[test]
     fn the_pages_are_those_that_are_checked_in() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/detections");
-        let wanted = pages(&shipped());
+        let wanted = pages(&SHIPPED);
         let mut found = BTreeMap::new();
         checked_in(&root, &root, &mut found);
         if std::env::var_os("KUBETIDE_BLESS").is_some() {
@@ -318,14 +321,13 @@ mod tests {
 
     #[test]
     fn a_page_tells_all_that_its_file_does() {
-        let detections = shipped();
-        let detection = detections.iter().find(|detection| &*detection.id == "secrets-listed").expect("shipped");
+        let detection = SHIPPED.iter().find(|detection| &*detection.id == "secrets-listed").expect("shipped");
         let page = page(detection);
         for wanted in [
             "# Secrets of a namespace listed",
             "TA0006 Credential Access, T1552.007 Unsecured Credentials: Container API",
             "```sql\nSELECT * FROM audit",
-            "| AKS, kube-audit-admin | blind | blind |",
+            "| AKS, kube-audit-admin | blind: no list | blind: no list |",
             "- quiet: one secret",
             "`detections/lists/secret-operators.yaml`",
             "| repeats are one alert for | 1 d |",
@@ -339,7 +341,7 @@ mod tests {
 
     #[test]
     fn every_link_of_an_index_leads_to_a_page() {
-        let pages = pages(&shipped());
+        let pages = pages(&SHIPPED);
         for index in ["README.md", "by-log.md", "by-data.md"] {
             let targets = pages[index].split("](").skip(1).filter_map(|part| part.split(')').next());
             for target in targets {

@@ -147,10 +147,7 @@ impl Feed {
             // Nothing is known of such a query but what it reads.
             return if lost.is_empty() { Sight::Full } else { Sight::Blind };
         };
-        let can = |null: ColumnSet, verb: &'static str| {
-            let world = World { null, verb };
-            conditions.iter().all(|condition| world.outcome(condition).yes)
-        };
+        let can = |null: ColumnSet, verb: &'static str| possible(&conditions, null, verb);
         let (withheld, delivered): (Vec<&'static str>, Vec<&'static str>) =
             VERBS.iter().copied().partition(|verb| self.no_verbs.contains(verb));
         if !delivered.iter().any(|verb| can(missing, verb)) {
@@ -161,6 +158,24 @@ impl Feed {
             && delivered.iter().any(|verb| can(sometimes, verb))
             && !withheld.iter().any(|verb| can(missing, verb));
         if whole { Sight::Full } else { Sight::Partial }
+    }
+
+    /// What keeps a detection from full sight here, such as `no get, list; without user_groups`; empty where nothing does.
+    pub fn limits(&self, detection: &Detection, level: Level) -> String {
+        let missing = self.missing(level);
+        let conditions = conditions(&detection.plan.shape).unwrap_or_default();
+        let can = |null: ColumnSet, verb: &'static str| possible(&conditions, null, verb);
+        let verbs: Vec<&str> = self.no_verbs.iter().copied().filter(|verb| can(ColumnSet::EMPTY, verb)).collect();
+        let columns = |set: ColumnSet| -> Vec<&str> {
+            intersection(detection.plan.columns, set).iter().map(Column::name).collect()
+        };
+        let sometimes: ColumnSet = self.sometimes.iter().copied().collect();
+        let needs_them = !VERBS.iter().any(|verb| can(sometimes, verb));
+        let never = columns(missing);
+        let sometimes = if needs_them { columns(sometimes) } else { Vec::new() };
+        let parts = [("no ", verbs), ("without ", never), ("seldom ", sometimes)];
+        let told = parts.iter().filter(|(_, names)| !names.is_empty());
+        told.map(|(word, names)| format!("{word}{}", names.join(", "))).collect::<Vec<_>>().join("; ")
     }
 }
 
@@ -227,6 +242,12 @@ fn conditions(shape: &Shape) -> Option<Vec<&Expr>> {
         Shape::General { candidates, .. } => candidates.as_ref(),
     };
     conjuncts.map(|conjuncts| conjuncts.iter().map(|conjunct| &conjunct.expr).collect())
+}
+
+/// Whether an event of this verb can fulfil all conditions where these columns are null.
+fn possible(conditions: &[&Expr], null: ColumnSet, verb: &'static str) -> bool {
+    let world = World { null, verb };
+    conditions.iter().all(|condition| world.outcome(condition).yes)
 }
 
 /// Which outcomes an expression can have. For anything but a condition, `yes` and `no` both mean a known value.
@@ -567,6 +588,19 @@ mod tests {
             assert_eq!(sight("gke", Level::Request, condition), expected, "{condition}");
         }
         assert!(Feed::by_name("gkee").is_err_and(|error| error.contains("gke")));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let limits = |feed: &str, level: Level, condition: &str| {
+            let feed = Feed::by_name(feed).expect("a known log");
+            feed.limits(&detection("d", "TA0004/T1611", condition), level)
+        };
+        let condition = "verb IN ('get', 'create') AND (privileged OR array_has(user_groups, 'a'))";
+        assert_eq!(limits("aks-admin", Level::Request, condition), "no get");
+        assert_eq!(limits("gke", Level::Metadata, condition), "without user_groups, privileged");
+        assert_eq!(limits("gke", Level::Request, "exec_command LIKE '%curl%'"), "seldom exec_command");
+        assert_eq!(limits("eks", Level::Request, condition), "");
     }
 
     #[test]

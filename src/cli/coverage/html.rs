@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use super::super::diagnostics::escape_xml;
-use super::{Loss, Report, gap_text, ids, level_text, loss_heading, plural};
+use super::{Loss, Report, gap_text, level_text, loss_heading, plural};
 use crate::detection::ATTACK_VERSION;
 use crate::detection::coverage::Cell;
 
@@ -125,18 +125,23 @@ fn losses(report: &Report, out: &mut String) {
         );
     }
     out.push_str("</tbody>\n</table>\n");
-    report.losses.iter().filter(|loss| !loss.blind.is_empty()).for_each(|loss| lost(loss, out));
+    report.losses.iter().filter(|loss| loss.any()).for_each(|loss| lost(loss, out));
 }
 
 fn lost(loss: &Loss, out: &mut String) {
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<details><summary>{}</summary>\n<p>{}</p>\n<ul>",
+        "<details><summary>{}</summary>\n<p>{}</p>",
         escape_xml(&loss_heading(loss)),
         escape_xml(&loss.feed.note.replace('`', ""))
     );
-    for id in ids(&loss.blind) {
-        let _ = write!(out, "<li><code>{}</code></li>", escape_xml(id));
+    for (heading, detections) in loss.parts() {
+        let _ = write!(out, "<p>{heading}:</p>\n<ul>");
+        for detection in detections {
+            let limits = loss.feed.limits(detection, loss.level);
+            let _ = write!(out, "<li><code>{}</code> {}</li>", escape_xml(&detection.id), escape_xml(&limits));
+        }
+        out.push_str("</ul>\n");
     }
-    out.push_str("</ul></details>\n");
+    out.push_str("</details>\n");
 }
