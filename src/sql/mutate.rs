@@ -140,8 +140,14 @@ struct Maker {
 }
 
 impl Maker {
-    /// Adds a mutant, tells its index.
+    /// Adds a mutant, tells its index. Changes of equal words are numbered: an explanation names one of them.
     fn add(&mut self, changed: Ast, change: String, wider: bool, within: usize) -> usize {
+        let numbered = format!("{change} (");
+        let alike = |mutant: &&Mutant| mutant.change == change || mutant.change.starts_with(&numbered);
+        let change = match self.mutants.iter().filter(alike).count() {
+            0 => change,
+            others => format!("{change} ({})", others + 1),
+        };
         self.mutants.push(Mutant { sql: Some(changed.to_string()), change, wider, within: Some(within) });
         self.mutants.len() - 1
     }
@@ -376,6 +382,13 @@ mod tests {
             ]
         );
         assert_eq!(shown("NOT (a OR b)")[0], "+ without `a` => NOT b");
+    }
+
+    #[test]
+    fn changes_of_equal_words_are_numbered() {
+        let found = shown("(a AND b) OR (a AND c)");
+        let changes: Vec<&str> = found.iter().filter_map(|line| line.split(" => ").next()).collect();
+        assert!(changes.contains(&"+ without `a`") && changes.contains(&"+ without `a` (2)"), "{changes:?}");
     }
 
     #[test]
