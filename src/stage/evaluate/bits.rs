@@ -58,6 +58,26 @@ impl Bits {
         self.count = count;
     }
 
+    /// Takes out the rows that are in `other`.
+    pub fn and_not(&mut self, other: &Bits) {
+        let mut count = 0;
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word &= !other;
+            count += word.count_ones() as usize;
+        }
+        self.count = count;
+    }
+
+    /// Adds the rows that are in `other`.
+    pub fn or(&mut self, other: &Bits) {
+        let mut count = 0;
+        for (word, other) in self.words.iter_mut().zip(&other.words) {
+            *word |= other;
+            count += word.count_ones() as usize;
+        }
+        self.count = count;
+    }
+
     /// Keeps the rows for which `holds`.
     #[inline]
     pub fn retain(&mut self, mut holds: impl FnMut(usize) -> bool) {
@@ -101,6 +121,10 @@ mod tests {
         assert_eq!(bits.iter().take(3).collect::<Vec<_>>(), vec![0, 6, 12]);
         bits.retain(|row| row > 150);
         assert_eq!((bits.count(), bits.iter().collect::<Vec<_>>()), (8, (156..200).step_by(6).collect()));
+        let mut both = Bits::collect(200, |row| row < 10);
+        both.or(&Bits::collect(200, |row| row == 199));
+        both.and_not(&Bits::collect(200, |row| row % 2 == 0));
+        assert_eq!((both.count(), both.iter().collect::<Vec<_>>()), (6, vec![1, 3, 5, 7, 9, 199]));
         let mut one = Bits::none(65);
         one.insert(64);
         one.insert(64);

@@ -100,6 +100,9 @@ fn cost(text: &str) -> u32 {
     }
 }
 
+/// From this cost on a condition is evaluated only on the rows that some detection still asks about.
+const DEAR: u32 = 10;
+
 /// Which values of a dictionary satisfy a condition.
 #[derive(Debug)]
 enum Lookup {
@@ -116,8 +119,8 @@ pub(super) struct Answers<'b> {
     rows: usize,
     lookups: Vec<Option<Lookup>>,
     full: Vec<Option<Bits>>,
-    /// Rows that were evaluated one part at a time, by condition.
-    spent: Vec<usize>,
+    /// By condition, for dear ones: the rows that were evaluated, and those of them that hold.
+    parts: Vec<Option<(Bits, Bits)>>,
     /// By column: position of each value in its dictionary.
     dictionaries: HashMap<Column, HashMap<String, i32>>,
 }
@@ -129,7 +132,7 @@ impl<'b> Answers<'b> {
             rows: batch.rows.len(),
             lookups: (0..conditions).map(|_| None).collect(),
             full: (0..conditions).map(|_| None).collect(),
-            spent: vec![0; conditions],
+            parts: (0..conditions).map(|_| None).collect(),
             dictionaries: HashMap::new(),
         }
     }
@@ -145,14 +148,9 @@ impl<'b> Answers<'b> {
             alive.and(full);
             return Ok(());
         }
-        // All rows at once where that is cheap or where parts have cost as much already; else just the living.
-        let few = alive.count() * 4 + self.spent[index] < self.rows;
         match &condition.how {
-            How::Rows { columns, expr, schema } => {
-                if condition.cost >= 10 && few {
-                    self.spent[index] += alive.count();
-                    return self.rows_of(columns, expr, schema, alive);
-                }
+            How::Rows { columns, expr, schema } if condition.cost < DEAR => {
+                // All rows at once: that is cheaper than to pick some.
                 let mut full = Bits::all(self.rows);
                 if self.rows_of(columns, expr, schema, &mut full).is_err() {
                     // Rows that are none of this detection's business may be what fails.
@@ -161,12 +159,28 @@ impl<'b> Answers<'b> {
                 alive.and(&full);
                 self.full[index] = Some(full);
             }
+            How::Rows { columns, expr, schema } => {
+                let rows = self.rows;
+                let (known, truth) = self.parts[index].take().unwrap_or_else(|| (Bits::none(rows), Bits::none(rows)));
+                let mut asked = alive.clone();
+                asked.and_not(&known);
+                let mut held = asked.clone();
+                let evaluated = if asked.is_empty() { Ok(()) } else { self.rows_of(columns, expr, schema, &mut held) };
+                // After a failure what is known stays, and the rows that were asked for are not.
+                let (mut known, mut truth) = (known, truth);
+                if evaluated.is_ok() {
+                    known.or(&asked);
+                    truth.or(&held);
+                    alive.and(&truth);
+                }
+                self.parts[index] = Some((known, truth));
+                return evaluated;
+            }
             How::OneOf { column, .. } | How::Dictionary { column, .. } => {
                 self.look_up(index, condition)?;
                 let Some(keys) = self.keys(*column) else { return Err(missing(*column)) };
                 match &self.lookups[index] {
-                    Some(Lookup::Table(table)) if few => {
-                        self.spent[index] += alive.count();
+                    Some(Lookup::Table(table)) if alive.count() * 16 < self.rows => {
                         alive.retain(|row| holds(table, &keys, row));
                     }
                     Some(Lookup::Table(table)) => {
