@@ -2,3 +2,6 @@
 
 pub mod broker;
 pub mod clouds;
+pub mod process;
+pub mod receiver;
+pub mod site;

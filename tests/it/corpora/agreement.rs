@@ -1,0 +1,188 @@
+//! Test cases of other rule sets, put to the shipped pack.
+//!
+//! `agreement.yaml` beside the cases maps each of their rules to the detections of ours that stand for it, and lists
+//! every case in which we differ, with who is right and why. It has to be complete and true: a difference that is not
+//! listed fails, and so does one that is listed and no longer there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use kubetide::detection::{Status, files, load};
+use kubetide::flow::replay::replay;
+use kubetide::flow::work::chunk_of;
+use kubetide::model::{Lane, Severity};
+use kubetide::stage::evaluate::Evaluator;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The detections that a run has by default.
+static SHIPPED: LazyLock<Arc<Evaluator>> = LazyLock::new(|| {
+    let set = load(&files::shipped()).set.select(|detection| detection.status == Status::Stable);
+    Arc::new(Evaluator::new(&set.detections, &set.planner).expect("the pack is right"))
+});
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Mapping {
+    /// Their rule → what stands for it here.
+    rules: BTreeMap<String, Counterpart>,
+    differences: Vec<Difference>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Counterpart {
+    /// Ids of our detections; none where we have nothing for it.
+    detections: Vec<String>,
+    /// Why these, where it does not go without saying.
+    #[serde(default)]
+    why: Option<String>,
+}
+
+/// A case in which we differ.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Difference {
+    rule: String,
+    test: String,
+    right: Right,
+    why: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Right {
+    Ours,
+    Theirs,
+    /// A matter of what a site wants to hear of.
+    Either,
+}
+
+/// One of their cases.
+struct Case {
+    rule: String,
+    test: String,
+    expected: bool,
+    records: Vec<String>,
+}
+
+pub struct Suite {
+    name: &'static str,
+    mapping: Mapping,
+    cases: Vec<Case>,
+    /// What counts as a hit where they expect silence: their informational rules are off there, so ours are.
+    quiet_below: Severity,
+}
+
+impl Suite {
+    /// One event each; `wire` is the event as its cloud would send it.
+    pub fn panther(folder: &Path) -> Suite {
+        let case = |line: &Value| {
+            let event = if line["wire"].is_null() { &line["event"] } else { &line["wire"] };
+            let record = if line["cloud"] == "aks" { json!({"records": [event]}) } else { event.clone() };
+            vec![record.to_string()]
+        };
+        Suite::read("Panther", folder, Severity::Informational, case)
+    }
+
+    /// One or more events each, as an API server's log backend wrote them.
+    pub fn falco(folder: &Path) -> Suite {
+        let case = |line: &Value| line["events"].as_array().into_iter().flatten().map(Value::to_string).collect();
+        Suite::read("Falco", folder, Severity::Medium, case)
+    }
+
+    fn read(
+        name: &'static str,
+        folder: &Path,
+        quiet_below: Severity,
+        records: impl Fn(&Value) -> Vec<String>,
+    ) -> Suite {
+        let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect("a fixture");
+        let mapping = serde_saphyr::from_str(&text("agreement.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let word = |line: &Value, key: &str| line[key].as_str().expect("text").to_owned();
+        let case = |line: &str| {
+            let line: Value = serde_json::from_str(line).expect("a case is JSON");
+            Case {
+                rule: word(&line, "rule_id"),
+                test: word(&line, "test_name"),
+                expected: line["expected"].as_bool().expect("a case expects something"),
+                records: records(&line),
+            }
+        };
+        Suite { name, mapping, cases: text("tests.ndjson").lines().map(case).collect(), quiet_below }
+    }
+
+    /// Fails where a difference is not explained, an explanation is not true, or we agree in less than this share.
+    #[track_caller]
+    pub fn check(&self, agreement_min: f64) {
+        let mut wrong = self.mapping_mistakes();
+        let mut agreed = 0;
+        let mut by_right = BTreeMap::new();
+        for case in &self.cases {
+            let Some(counterpart) = self.mapping.rules.get(&case.rule) else {
+                wrong.push(format!("rule {} is not mapped", case.rule));
+                continue;
+            };
+            let fired = fired(&case.records);
+            let least = if case.expected { Severity::Informational } else { self.quiet_below };
+            let hit = fired.iter().any(|(id, severity)| counterpart.detections.contains(id) && *severity >= least);
+            let listed = self.listed(case);
+            let agrees = hit == case.expected;
+            agreed += usize::from(agrees);
+            let place = format!("{} / {}", case.rule, case.test);
+            match (agrees, listed) {
+                (true, None) => {}
+                (true, Some(_)) => wrong.push(format!("{place}: listed as a difference, but we agree")),
+                (false, Some(difference)) => *by_right.entry(format!("{:?}", difference.right)).or_insert(0) += 1,
+                (false, None) => {
+                    wrong.push(format!("{place}: they expect {}, we say {fired:?}; not listed", case.expected));
+                }
+            }
+        }
+        let share = agreed as f64 / self.cases.len() as f64;
+        println!(
+            "{}: {agreed} of {} cases agree ({:.1} %); differences: {by_right:?}",
+            self.name,
+            self.cases.len(),
+            share * 100.0
+        );
+        assert!(wrong.is_empty(), "{}: {agreed} of {} agree\n{}", self.name, self.cases.len(), wrong.join("\n"));
+        assert!(share >= agreement_min, "{}: only {agreed} of {} cases agree", self.name, self.cases.len());
+    }
+
+    fn listed(&self, case: &Case) -> Option<&Difference> {
+        self.mapping.differences.iter().find(|listed| listed.rule == case.rule && listed.test == case.test)
+    }
+
+    /// Names in the mapping that name nothing, and gaps without a reason.
+    fn mapping_mistakes(&self) -> Vec<String> {
+        let known: BTreeSet<&str> = SHIPPED.detections().iter().map(|detection| &*detection.id).collect();
+        let mut wrong = Vec::new();
+        for (rule, counterpart) in &self.mapping.rules {
+            let unknown = counterpart.detections.iter().filter(|id| !known.contains(id.as_str()));
+            wrong.extend(unknown.map(|id| format!("{rule}: there is no detection {id}")));
+            if counterpart.detections.is_empty() && counterpart.why.is_none() {
+                wrong.push(format!("{rule}: nothing stands for it, and no reason is given"));
+            }
+            if !self.cases.iter().any(|case| case.rule == *rule) {
+                wrong.push(format!("{rule}: no case is about this rule"));
+            }
+        }
+        let mut seen = BTreeSet::new();
+        for Difference { rule, test, why, .. } in &self.mapping.differences {
+            let exists = self.cases.iter().any(|case| case.rule == *rule && case.test == *test);
+            if !exists || why.trim().is_empty() || !seen.insert((rule, test)) {
+                wrong.push(format!("difference {rule} / {test}: no such case, no reason, or listed twice"));
+            }
+        }
+        wrong
+    }
+}
+
+/// The detections that fire on these records, each with its severity.
+fn fired(records: &[String]) -> BTreeSet<(String, Severity)> {
+    let lane = Lane { name: "case".into(), fallback_cluster: "case".into(), cluster: None };
+    let replayed = replay(&SHIPPED, &chunk_of(records, lane));
+    replayed.alerts.iter().map(|alert| (alert.detection.to_string(), alert.severity)).collect()
+}
