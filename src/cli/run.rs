@@ -255,6 +255,7 @@ async fn start(
         health: health.clone(),
         stop: stop.clone(),
     };
+    #[expect(clippy::disallowed_methods, reason = "it is aborted as soon as the run has ended")]
     let signals = tokio::spawn(stop_on_signal(stop, health));
     let result = run.run().await;
     signals.abort();

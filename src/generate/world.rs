@@ -106,7 +106,7 @@ impl World {
         let mut workloads = Vec::new();
         for namespace in SYSTEMS.iter().chain(&TEAMS) {
             for _ in 0..WORKLOADS_PER_NAMESPACE {
-                workloads.push(Workload::draw(*namespace, &nodes, rng));
+                workloads.push(Workload::draw(namespace, &nodes, rng));
             }
         }
         let manager = "kube-controller-manager/v1.33.4 (linux/amd64) kubernetes/74cdb42";

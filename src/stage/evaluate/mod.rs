@@ -55,6 +55,12 @@ pub struct Hits {
     pub failures: Vec<Failure>,
 }
 
+/// Names that an equality asks for; `None` where any will do.
+type Names = Option<BTreeSet<String>>;
+
+/// Outputs that a SELECT list computes.
+type Computed = Vec<(Arc<str>, serde_json::Value)>;
+
 /// Detections that name the same resources and verbs.
 #[derive(Debug)]
 struct Bucket {
@@ -90,7 +96,7 @@ impl Evaluator {
         let mut conditions: Vec<Condition> = Vec::new();
         let mut known: HashMap<String, usize> = HashMap::new();
         let mut conjuncts = Vec::with_capacity(detections.len());
-        let mut buckets: BTreeMap<(Option<BTreeSet<String>>, Option<BTreeSet<String>>), Vec<usize>> = BTreeMap::new();
+        let mut buckets: BTreeMap<(Names, Names), Vec<usize>> = BTreeMap::new();
         let mut columns: ColumnSet = [Column::Resource, Column::Verb].into_iter().collect();
         let mut bodies = Bodies::default();
         for (index, detection) in detections.iter().enumerate() {
@@ -220,11 +226,7 @@ impl Evaluator {
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
-    fn computed(
-        &self,
-        detection: usize,
-        event: &RecordBatch,
-    ) -> Result<Option<Vec<(Arc<str>, serde_json::Value)>>, String> {
+    fn computed(&self, detection: usize, event: &RecordBatch) -> Result<Option<Computed>, String> {
         let plan = &self.detections[detection].plan;
         match &plan.shape {
             Shape::Filter { .. } => {

@@ -55,7 +55,9 @@ impl Outbox {
         let name = name.into();
         let shared = Arc::new(Shared { queue: Mutex::default(), changed: Notify::new(), limits, stats });
         let courier = Courier { name: name.clone(), sink, shared: Arc::clone(&shared), retry };
-        Outbox { name, shared, task: tokio::spawn(courier.run()) }
+        #[expect(clippy::disallowed_methods, reason = "the outbox owns the task and waits for it in `close`")]
+        let task = tokio::spawn(courier.run());
+        Outbox { name, shared, task }
     }
 
     /// Puts alerts into the queue; gives up the oldest where it is full.

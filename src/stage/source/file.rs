@@ -448,8 +448,11 @@ mod tests {
         FileLimits { chunk_events: 3, chunk_bytes: 64, chunk_age: Duration::from_millis(10), record_bytes: 300 }
     }
 
-    /// What a source sends, as (lane, offset, text).
-    fn collect(source: FileSource) -> (Vec<(u32, u64, String)>, Result<(), SourceError>) {
+    /// Lane, offset and text of a record.
+    type Sent = (u32, u64, String);
+
+    /// What a source sends.
+    fn collect(source: FileSource) -> (Vec<Sent>, Result<(), SourceError>) {
         let (mut intakes, mut outlet) = intakes(1, 1000);
         let result = Box::new(source).run(intakes.remove(0), Stop::default());
         let mut records = Vec::new();

@@ -189,6 +189,7 @@ async fn serve(
     let watched = handle.clone();
     // Ends with the runtime at the latest.
     let mut renewed = tls.clone();
+    #[expect(clippy::disallowed_methods, reason = "it ends with the listener that it belongs to")]
     tokio::spawn(async move {
         let mut looked = Instant::now();
         while !stop.requested() {

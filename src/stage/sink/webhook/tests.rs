@@ -1,4 +1,5 @@
 //! Against real receivers that are slow, refuse, hang up or are not there.
+#![allow(clippy::disallowed_methods, reason = "tests start what they wait for")]
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
 //! Over real sockets, with a pipeline that commits when the test lets it.
+#![allow(clippy::disallowed_methods, reason = "tests start what they wait for")]
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
