@@ -235,7 +235,8 @@ fn exceptions_and_a_least_severity_leave_findings_out() {
         all.iter().filter_map(|alert| alert["evidences"][0]["actor"]["user"]["name"].as_str()).collect();
     let known = *users.first().expect("somebody");
     let exception = format!(
-        "- detection: secret-request\n  sql: user_name = '{known}'\n  reason: they run the vault\n  owner: platform\n  expires: 2999-01-01\n"
+        "- detection: secret-request\n  sql: user_name = '{known}'\n  reason: they run the vault\n  owner: platform\n  \
+         expires: 2999-01-01\n"
     );
     site.write("known.yaml", exception);
     let rest = site.evaluate("audit.log --format json --quiet --exceptions known.yaml").expect_code(0).alerts();

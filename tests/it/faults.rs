@@ -4,7 +4,9 @@
 //! `kafka.rs` and `kafka_run.rs`.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -54,6 +56,11 @@ fn a_webhook_body_is_answered_once_its_alerts_are_in_the_file() {
     assert_eq!(status, 200, "lines are taken too");
     let last = alerts(&site.read("alerts.ndjson")).pop().expect("alerts");
     assert_eq!(last["unmapped"]["cluster"], "prod", "the path names the cluster");
+    for name in ["webhook-eventlist.json", "webhook-eventlist-2.json"] {
+        let recorded = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/wire/corpus/cluster").join(name);
+        let body = std::fs::read(recorded).expect("a fixture");
+        assert_eq!(post(address, "/audit?timeout=30s", &body).0, 200, "{name}, as a real server posted it");
+    }
     running.terminate();
     running.wait().expect_code(0);
 }
@@ -143,20 +150,21 @@ fn a_kill_under_load_loses_nothing_that_was_acknowledged() {
 }
 
 #[test]
-fn a_followed_file_is_read_on_until_the_stop_and_a_second_run_finds_the_rest() {
+fn a_followed_file_is_read_on_through_a_rotation_until_the_stop() {
     let site = Site::new();
     let (first, second) = lines().split_at(1_500);
     site.write("audit.log", text(first));
     let mut running = site.start("audit.log --follow --http off --alerts alerts.ndjson --dead-letters dead.ndjson");
     running.wait_until("the first part is read", || written(&site, "alerts.ndjson") == secret_requests(first));
-    site.write("audit.log", text(lines()));
-    running.wait_until("the file is read on", || written(&site, "alerts.ndjson") == secret_requests(lines()));
-    site.write("more.log", text(second));
-    std::fs::rename(site.path("more.log"), site.path("audit.log")).expect("rotated");
+    let mut log = std::fs::File::options().append(true).open(site.path("audit.log")).expect("there");
+    log.write_all(&text(second)).expect("writable");
+    running.wait_until("it is read on", || written(&site, "alerts.ndjson") == secret_requests(lines()));
+    std::fs::rename(site.path("audit.log"), site.path("audit.log.1")).expect("rotated");
+    site.write("audit.log", format!("{}\n", secret_request("rotated")));
+    running.wait_until("the new file is read", || written(&site, "alerts.ndjson").contains("rotated"));
     running.terminate();
-    let ended = running.wait().expect_code(0);
-    ended.expect_stderr(&["stopping"]);
-    alerts(&site.read("alerts.ndjson"));
+    running.wait().expect_code(0).expect_stderr(&["stopping"]);
+    assert_eq!(site.read("dead.ndjson"), "");
 }
 
 #[test]
@@ -243,58 +251,53 @@ fn a_full_disk_is_named_and_waited_for() {
 /// How an answer's body begins in an event's text.
 const BODY: &str = "\"responseObject\":{";
 
-/// Records that nobody should have sent, each between two good ones.
+/// Records that nobody should have sent.
+fn hostile() -> Vec<Vec<u8>> {
+    let with_body = |id: &str, body: String| {
+        secret_request(id).replacen("\"kind\"", &format!("\"requestObject\":{body},\"kind\""), 1)
+    };
+    let huge = secret_request("huge").replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(11 << 20)), 1);
+    let bomb = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, gzip(&vec![b' '; 20 << 20]));
+    let wrap_again = |inside: String, _| json!({"log": inside, "stream": "stdout"}).to_string();
+    let broken = json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "verb": 3, "user": "me", "objectRef": 1});
+    let texts = [
+        format!("{}1{}", "{\"a\":[".repeat(20_000), "]}".repeat(20_000)),
+        with_body("deep-cut", "[".repeat(5_000)),
+        (0..9).fold(secret_request("wrapped"), wrap_again),
+        huge,
+        bomb,
+        broken.to_string(),
+        json!({"kind": "AdmissionReview", "request": {"uid": "1"}}).to_string(),
+        json!({"kind": "EventList", "items": [{"no": "event"}, 7, null]}).to_string(),
+        json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": {}}).to_string(),
+        json!({"kind": "Event", "apiVersion": "v1", "reason": "Scheduled", "message": "a core event"}).to_string(),
+        json!({"messageType": "DATA_MESSAGE", "logEvents": "none"}).to_string(),
+        json!({"records": [{"category": "kube-audit", "properties": {"log": "{"}}]}).to_string(),
+        json!({"protoPayload": {"serviceName": "k8s.io"}}).to_string(),
+    ];
+    let words = ["", "   \t", "null", "[]", "[1,2,3]", "{}", "{\"kind\":0}", "\"text\""].map(String::from);
+    let binary = [(0..=255).filter(|byte| *byte != b'\n').collect(), b"\xff\xfe{\x00\"\x00".to_vec()];
+    texts.into_iter().chain(words).map(String::into_bytes).chain(binary).collect()
+}
+
 #[test]
 fn hostile_records_never_stop_the_rest() {
     let site = Site::new();
-    let deep = format!("{}1{}", "{\"a\":[".repeat(20_000), "]}".repeat(20_000));
-    let deep_whole = secret_request("deep-whole")
-        .replace("\"kind\"", &format!("\"requestObject\":{}{},\"kind\"", "[".repeat(5_000), "]".repeat(5_000)));
-    let wrapped =
-        (0..9).fold(secret_request("wrapped"), |inside, _| json!({"log": inside, "stream": "stdout"}).to_string());
-    let deep_body =
-        secret_request("deep").replace("\"kind\"", &format!("\"requestObject\":{},\"kind\"", "[".repeat(5_000)));
-    let huge = secret_request("huge").replacen('{', &format!("{{\"pad\":\"{}\",", "x".repeat(11 << 20)), 1);
-    let secret =
-        lines().iter().find(|line| !secret_requests(std::slice::from_ref(line)).is_empty() && line.contains(BODY));
-    let secret = secret.expect("a secret was answered with its body");
+    let answered = |line: &&String| line.contains(BODY) && !secret_requests(std::slice::from_ref(*line)).is_empty();
+    let secret = lines().iter().find(answered).expect("a secret was answered with its body");
     let (cut_id, cut_at) = (secret_requests(std::slice::from_ref(secret)), secret.find(BODY).expect("a body") + 60);
-    let bomb = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, gzip(&vec![b' '; 20 << 20]));
-    let hostile: Vec<Vec<u8>> = vec![
-        deep.into_bytes(),
-        deep_body.into_bytes(),
-        deep_whole.into_bytes(),
-        wrapped.into_bytes(),
-        huge.into_bytes(),
-        secret.as_bytes()[..cut_at].to_vec(),
-        bomb.into_bytes(),
-        (0..=255).filter(|byte| *byte != b'\n').collect(),
-        b"\xff\xfe{\x00\"\x00".to_vec(),
-        Vec::new(),
-        b"   \t".to_vec(),
-        b"null".to_vec(),
-        b"[]".to_vec(),
-        b"[1,2,3]".to_vec(),
-        b"{}".to_vec(),
-        b"{\"kind\":0}".to_vec(),
-        b"\"text\"".to_vec(),
-        json!({"kind": "AdmissionReview", "request": {"uid": "1"}}).to_string().into_bytes(),
-        json!({"kind": "EventList", "items": [{"no": "event"}, 7, null]}).to_string().into_bytes(),
-        json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "items": {}}).to_string().into_bytes(),
-        json!({"kind": "Event", "apiVersion": "v1", "reason": "Scheduled", "message": "a core event"})
-            .to_string()
-            .into_bytes(),
-        json!({"kind": "Event", "apiVersion": "audit.k8s.io/v1", "verb": 3, "stage": [], "user": "me", "objectRef": 1})
-            .to_string()
-            .into_bytes(),
-        json!({"messageType": "DATA_MESSAGE", "logEvents": "none"}).to_string().into_bytes(),
-        json!({"records": [{"category": "kube-audit", "properties": {"log": "{"}}]}).to_string().into_bytes(),
-        json!({"protoPayload": {"serviceName": "k8s.io"}}).to_string().into_bytes(),
-    ];
-    let mut input = Vec::new();
     // Nobody looks into this body, so that its depth does no harm.
-    let mut good = BTreeSet::from(["deep-whole".to_owned()]);
-    for (n, record) in hostile.iter().enumerate() {
+    let deep = format!("\"requestObject\":{}{},\"kind\"", "[".repeat(5_000), "]".repeat(5_000));
+    let mut records =
+        vec![secret.as_bytes()[..cut_at].to_vec(), secret_request("deep").replace("\"kind\"", &deep).into()];
+    let mut good = BTreeSet::from(["deep".to_owned()]);
+    for (id, wire) in [("in-eks", WireFormat::Eks), ("in-aks", WireFormat::Aks), ("in-a-list", WireFormat::EventList)] {
+        records.extend(wrap(wire, &[secret_request(id).as_bytes()], "shop"));
+        good.insert(id.to_owned());
+    }
+    records.extend(hostile());
+    let mut input = Vec::new();
+    for (n, record) in records.iter().enumerate() {
         let id = format!("good-{n}");
         input.extend_from_slice(format!("{}\n", secret_request(&id)).as_bytes());
         good.insert(id);
@@ -315,7 +318,7 @@ fn hostile_records_never_stop_the_rest() {
     assert_eq!(salvaged[0]["unmapped"]["truncated"], true);
     let letters = alerts(&site.read("dead.ndjson"));
     let reasons: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["reason"].as_str()).collect();
-    for reason in ["not_json", "unknown_format", "too_large", "too_deep"] {
+    for reason in ["not_json", "malformed", "unknown_format", "too_large", "too_deep"] {
         assert!(reasons.contains(reason), "{reason} is not among {reasons:?}");
     }
     assert!(letters.iter().all(|letter| letter["detail"].as_str().is_some_and(|detail| !detail.is_empty())));
