@@ -285,7 +285,6 @@ impl Sequencer {
                     }
                 },
                 // Before the outcomes, which under load are always there.
-                // Before the outcomes, which may be ready all the time.
                 _ = ticks.tick() => self.checkpoint().await?,
                 numbered = outcomes.recv() => match numbered {
                     Some(numbered) => self.in_order(numbered).await?,

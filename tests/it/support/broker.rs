@@ -306,7 +306,15 @@ impl Broker {
         let consumer: BaseConsumer = config.create().expect("a consumer");
         let mut list = TopicPartitionList::new();
         list.add_partition_range(topic, 0, partitions - 1);
-        let list = consumer.committed_offsets(list, TIMEOUT).expect("broker answers");
+        // A broker that has just started first has to find out who keeps the group.
+        let deadline = Instant::now().after(TIMEOUT);
+        let list = loop {
+            match consumer.committed_offsets(list.clone(), TIMEOUT) {
+                Ok(list) => break list,
+                Err(error) => assert!(!deadline.remaining().is_zero(), "the broker does not answer: {error}"),
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
         let offset = |offset: Offset| if let Offset::Offset(n) = offset { n } else { -1 };
         list.elements().iter().map(|e| offset(e.offset())).collect()
     }
