@@ -310,7 +310,9 @@ fn panther_records_decode_in_their_clouds_envelopes() {
                 let payload = &record["protoPayload"];
                 let method = payload["methodName"].as_str().expect("text");
                 assert_eq!(event["verb"].as_str(), method.rsplit('.').next(), "{what}");
-                assert_eq!(event["user"]["username"], payload["authenticationInfo"]["principalEmail"], "{what}");
+                let who = &payload["authenticationInfo"];
+                let caller = who.get("principalEmail").unwrap_or(&who["authoritySelector"]);
+                assert_eq!(event["user"]["username"], *caller, "{what}");
                 assert_eq!(event["request_object"], payload["request"], "{what}");
                 assert_eq!(event["object_ref"]["resource"].as_str().map(|name| method.contains(name)), Some(true));
             }

@@ -39,6 +39,8 @@ struct Entry<'a> {
     service: Option<Text<'a>>,
     method: Option<Text<'a>>,
     resource: Option<Text<'a>>,
+    /// The text ended, or broke, before the entry did: what is absent may have been cut off.
+    is_cut: bool,
     principal: Option<Text<'a>>,
     impersonated: Option<Text<'a>>,
     granted: Option<bool>,
@@ -135,7 +137,9 @@ impl<'a> Entry<'a> {
             }
             Ok::<_, JsonError>(())
         });
-        (entry, result.err())
+        let damage = result.err();
+        entry.is_cut = damage.is_some();
+        (entry, damage)
     }
 
     fn read_resource(&mut self, cursor: &mut Cursor<'a>) -> Result<(), JsonError> {
@@ -350,7 +354,9 @@ impl<'a> Entry<'a> {
             // proto3 leaves an OK status out, so unless the authorization tells otherwise the request succeeded.
             _ if self.refused().is_some() => (self.refused(), true),
             (Some(_), _) | (_, Some(_)) => (Some(target.success()), true),
-            (None, None) if self.response.is_some() || self.granted() == Some(true) => (Some(target.success()), true),
+            (None, None) if self.response.is_some() || (!self.is_cut && self.granted() == Some(true)) => {
+                (Some(target.success()), true)
+            }
             (None, None) => (None, true),
         };
         let message = rpc.and_then(|status| status.message).or(response.and_then(|status| status.message));
