@@ -64,7 +64,7 @@ impl Place {
         );
         let sink = format!("kafka://{address}/{alerts}?{}", access.trim_start_matches('&'));
         let mut arguments = vec![source.as_str(), "--alerts", sink.trim_end_matches('?'), "--http", "127.0.0.1:0"];
-        arguments.extend(["--set", "checkpoint_interval_ms=200", "--set", "batch.events=100"]);
+        arguments.extend(["--set", "checkpoint_interval_ms=200", "--set", "batch.events=25"]);
         arguments.extend(more);
         Process::run(&arguments)
     }
