@@ -151,7 +151,7 @@ fn sigterm_during_load_ends_cleanly_and_a_restart_goes_on() {
         (process.wait(), asked.elapsed())
     });
     first.assert_success();
-    assert!(took < Duration::from_secs(120), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
     let committed = place.committed(broker);
     assert!(committed > 0 && committed < dealt().len() as i64, "{committed}: not in the middle of the load");
     let second = place.run(&[], "&until=end").wait();
@@ -215,14 +215,16 @@ fn a_stop_is_not_held_up_by_a_broker_that_is_away() {
     broker.kill();
     std::thread::sleep(Duration::from_secs(1));
     process.terminate();
-    // That it ends at all is the point: the sink itself would wait for its broker for ever.
+    let asked = Instant::now();
     let ended = process.wait();
     broker.start_again();
-    match ended.status.code() {
-        // Nothing was in hand any more when the broker went away.
-        Some(0) => {}
-        Some(3) => assert!(!ended.log.is_empty(), "an end without success says why"),
-        other => panic!("ended with {other:?}: {}", ended.log),
+    assert!(asked.elapsed() < Duration::from_secs(40), "{:?}", asked.elapsed());
+    if ended.status.code() == Some(0) {
+        // Only where the group had lost the partitions before the stop, so that nothing was in hand.
+        assert!(ended.log.contains(r#""event":"lost""#), "{}", ended.log);
+    } else {
+        assert_eq!(ended.status.code(), Some(3), "{}", ended.log);
+        assert!(ended.log.contains("is read again by the next run"), "{}", ended.log);
     }
     place.run(&[], "&until=end").wait().assert_success();
     place.assert_complete(&broker);
@@ -259,7 +261,9 @@ fn assert_fails(source: &str, alerts: &str, dead_letters: &str, part: &str) {
     let detections = one.display().to_string();
     let mut arguments = vec![source, "--alerts", alerts, "--dead-letters", dead_letters, "--http", "off"];
     arguments.extend(["--no-shipped", "--detections", &detections]);
+    let started = Instant::now();
     let ended = Process::run(&arguments).wait();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert_eq!(ended.status.code(), Some(3), "{}", ended.log);
     let errors: Vec<&str> = ended.log.lines().filter(|line| line.to_lowercase().contains("error")).collect();
     assert!(errors.len() == 1 && errors[0].contains(part), "{part}: {}", ended.log);
