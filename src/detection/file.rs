@@ -140,22 +140,26 @@ impl std::str::FromStr for Suppress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("'{text}' is no length of time such as 30s, 15m, 1h, 1d or 0");
-        if text == "0" {
-            return Ok(Suppress(Duration::ZERO));
-        }
-        let unit = text.chars().next_back().ok_or_else(error)?;
-        let number = text.strip_suffix(unit).unwrap_or_default();
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return Err(error()),
-        };
-        let number: u32 = number.parse().ok().filter(|number| *number > 0).ok_or_else(error)?;
-        Ok(Suppress(Duration::from_secs(u64::from(number) * seconds)))
+        let length = duration(text).map(Suppress);
+        length.ok_or_else(|| format!("'{text}' is no length of time such as 30s, 15m, 1h, 1d or 0"))
     }
+}
+
+/// A length of time as files write it: 0, or a whole number above it with s, m, h or d.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let unit = text.chars().next_back()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u32 = text.strip_suffix(unit)?.parse().ok().filter(|number| *number > 0)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 impl JsonSchema for Suppress {
