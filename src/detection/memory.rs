@@ -59,6 +59,37 @@ pub struct WindowSpec {
     pub every: Option<Length>,
 }
 
+impl WindowSpec {
+    /// Most positions that the window takes while one event is in it.
+    const HOPS_MAX: u64 = 3600;
+    /// How many it takes where the author does not say,
+    const HOPS: u64 = 30;
+    /// unless it would then move by less than this.
+    const HOP_SECONDS_MIN: u64 = 10;
+
+    /// How far the window moves from one evaluation to the next.
+    ///
+    /// # Errors
+    /// Where the size is no multiple of it, or of too small a part.
+    pub fn hop(&self) -> Result<Length, String> {
+        let size = self.size.0.as_secs();
+        let Some(every) = self.every else {
+            let hops = (size / Self::HOP_SECONDS_MIN).clamp(1, Self::HOPS);
+            let hops = (1..=hops).rev().find(|hops| size.is_multiple_of(*hops)).unwrap_or(1);
+            return Ok(Length(Duration::from_secs(size / hops)));
+        };
+        let every_s = every.0.as_secs();
+        if every_s == 0 || !size.is_multiple_of(every_s) {
+            return Err(format!("`size` ({size}s) is not a multiple of `every` ({every_s}s)"));
+        }
+        if size / every_s > Self::HOPS_MAX {
+            let max = Self::HOPS_MAX;
+            return Err(format!("`every` ({every_s}s) is less than 1/{max} of `size` ({size}s)"));
+        }
+        Ok(every)
+    }
+}
+
 /// Steps by the same entity, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

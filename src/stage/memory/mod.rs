@@ -7,10 +7,12 @@
 //! a function of the set of events, not of how they came.
 
 mod entry;
+mod window;
 
 use arrow::record_batch::RecordBatch;
 
 pub use self::entry::{Entry, Field, Kept, Key, kept_rows, key_of};
+pub use self::window::{Window, WindowRule};
 use crate::model::Finding;
 
 /// The memory of one detection in one cluster.
@@ -36,6 +38,11 @@ pub trait Recall: std::fmt::Debug + Send {
     /// # Errors
     /// Says which table is not as expected; the memory is then empty.
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String>;
+
+    /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
+    fn failures(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How much it holds now.
     fn size(&self) -> Size;
