@@ -12,4 +12,5 @@ pub mod pack;
 pub mod reference;
 pub mod run;
 pub mod schema;
+pub mod state;
 pub mod test;

@@ -20,6 +20,7 @@ pub mod mutate;
 mod pattern;
 mod plan;
 mod session;
+mod spelling;
 mod table;
 
 pub use error::SqlError;
@@ -27,6 +28,12 @@ pub use functions::{FUNCTIONS, FunctionInfo};
 pub use general::GeneralPlan;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+pub use spelling::canonical_text;
+
+/// The engine and its version: what it keeps inside a plan, another version may not understand.
+pub fn engine() -> String {
+    format!("datafusion {}", datafusion::DATAFUSION_VERSION)
+}
 
 #[cfg(test)]
 mod tests;

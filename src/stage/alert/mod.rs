@@ -9,7 +9,8 @@
 //! * A request counts once for each finding; what repeats about the same entity updates one finding ([`suppression`]).
 //! * No secret of an event leaves here ([`redact`], [`scrub`], [`clean`]), and every part of an alert is bounded.
 //!
-//! The stage keeps everything in memory, under fixed bounds, and reads no clock.
+//! The stage keeps everything in memory, under fixed bounds, and reads no clock. [`AlertStage::save`] gives what is to
+//! outlive the process.
 
 mod clean;
 mod emission;
@@ -23,9 +24,10 @@ mod spec;
 mod summary;
 mod suppression;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 use serde_json::Value;
 
@@ -163,6 +165,20 @@ impl AlertStage {
         alerts
     }
 
+    /// Open findings as named tables; save after a flush, as what has gathered for updates is not among them.
+    pub fn save(&self) -> Vec<(String, RecordBatch)> {
+        self.suppression.save(|detection| self.specs.get(detection).map(|spec| &*spec.id))
+    }
+
+    /// Takes back what [`AlertStage::save`] gave, in a stage that has seen nothing yet.
+    ///
+    /// # Errors
+    /// Says which table is not as expected; no finding is open then.
+    pub fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
+        let ids: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(index, spec)| (&*spec.id, index)).collect();
+        self.suppression.restore(tables, |id| ids.get(id).copied())
+    }
+
     /// What the stage has done so far.
     pub fn counts(&self) -> AlertCounts {
         AlertCounts {
@@ -192,12 +208,10 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
             (identity::finding(&spec.id, scope), start_us.saturating_add(length_us))
         }
     };
-    let mut cluster = DefaultHasher::new();
-    cluster_id.hash(&mut cluster);
     Place {
         finding,
         detection: found.detection,
-        cluster: cluster.finish(),
+        cluster: identity::cluster(cluster_id),
         end_us,
         related: Related {
             audit_id: row::audit_id(rows, row).into(),
