@@ -36,6 +36,10 @@ pub struct Config {
     /// Time between checkpoints: how much is read again after a crash, at most.
     #[schemars(range(min = 100, max = 600_000))]
     pub checkpoint_interval_ms: u64,
+    /// How far events may be out of order within a lane, milliseconds: detections with memory wait so long for
+    /// stragglers; what comes later still meets all other detections.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub lateness_ms: u64,
     /// Where everything that is remembered outlives the process: a directory, an address such as `s3://bucket/folder`, or
     /// `off`. Where absent: with a Kafka source `kubetide-state` in `$XDG_STATE_HOME` or `~/.local/state`, else nowhere.
     /// Every process has a place of its own.
@@ -63,6 +67,7 @@ impl Default for Config {
             batch: BatchConfig::default(),
             workers: None,
             checkpoint_interval_ms: 5_000,
+            lateness_ms: 60_000,
             state: None,
             snapshot_interval_ms: 30_000,
             http: HttpConfig::default(),
