@@ -235,7 +235,10 @@ async fn overview(
     let mut text = format!("epoch {} of {}\n\n{}\n", manifest.epoch, store.place(), columns(&lines));
     for (name, clock) in clusters {
         let watermark = clock.watermark_us.map_or_else(|| "none yet".to_owned(), time_text);
-        text.push_str(&format!("{name}: watermark {watermark}, {} lanes\n", clock.lanes.len()));
+        text.push_str(&format!(
+            "{name}: watermark {watermark}, {} lanes\n",
+            clock.lanes.values().map(|lanes| lanes.len()).sum::<usize>()
+        ));
         for decision in &clock.decisions {
             let (kind, lane, offset) = (&decision.kind, &decision.lane, decision.offset);
             text.push_str(&format!("  {kind} {lane} from {offset}: {}\n", time_text(decision.event_us)));

@@ -117,6 +117,7 @@ impl Bench {
             outboxes,
             dead_letters: Some(Box::new(self.letters.clone())),
             workers,
+            state: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

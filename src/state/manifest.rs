@@ -33,12 +33,14 @@ pub struct Versions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ClusterClock {
+    /// When the cluster was first heard of.
+    pub born_us: i64,
     /// No event before this is waited for any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
-    /// Newest event by lane.
+    /// Newest event by source and lane.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub lanes: BTreeMap<String, i64>,
+    pub lanes: BTreeMap<String, BTreeMap<String, i64>>,
     /// What the wall clock decided, so that a replay decides the same.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub decisions: Vec<Decision>,
@@ -273,8 +275,9 @@ mod tests {
             clusters: BTreeMap::from([(
                 text("prod"),
                 ClusterClock {
+                    born_us: -9,
                     watermark_us: Some(-5),
-                    lanes: BTreeMap::from([(text("audit/0"), 9)]),
+                    lanes: BTreeMap::from([(text("audit"), BTreeMap::from([(text("audit/0"), 9)]))]),
                     decisions: vec![Decision { kind: text("idle"), lane: text("audit/0"), offset: 3, event_us: 8 }],
                 },
             )]),
