@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::memory::{FirstSeenSpec, Length, SequenceSpec};
+use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec};
 use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
@@ -62,6 +62,10 @@ pub struct DetectionFile {
     /// How long repeats about the same entity update one alert.
     #[serde(default)]
     pub suppress: Suppress,
+    /// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HabitSpec")]
+    pub habit: Option<HabitSpec>,
     /// One line for the alert; {column} is replaced by the event's value.
     #[schemars(length(min = 1))]
     pub summary: String,

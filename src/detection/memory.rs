@@ -112,6 +112,26 @@ pub struct FirstSeenSpec {
     pub forget: Length,
 }
 
+/// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HabitSpec {
+    /// Columns that say whose habit it is, such as user_name.
+    #[schemars(length(min = 1))]
+    pub per: Vec<String>,
+    /// So many others of the cluster with the habit make it one for everybody; without it only one's own counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1))]
+    pub others: Option<u32>,
+    /// A habit that was not shown for so long is over.
+    #[serde(default = "month")]
+    pub forget: Length,
+}
+
+fn month() -> Length {
+    Length(Duration::from_secs(30 * 86_400))
+}
+
 /// What a detection with memory keeps in mind.
 #[derive(Debug)]
 pub enum Memory {

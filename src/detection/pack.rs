@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::attack::Attack;
 use super::diagnostic::{Code, Diagnostic, Span, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
-use super::memory::{self, Memory, SequenceSpec};
+use super::memory::{self, HabitSpec, Memory, SequenceSpec};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
@@ -54,6 +54,8 @@ pub struct Detection {
     pub entity: Vec<Arc<str>>,
     /// Zero gives one alert for each event.
     pub suppress: Duration,
+    /// Who does it by habit.
+    pub habit: Option<HabitSpec>,
     pub summary: Summary,
     pub references: Vec<String>,
     pub tests: Vec<Case>,
@@ -78,7 +80,8 @@ impl Detection {
         let planned = self.probes().fold(ColumnSet::EMPTY, |all, probe| all.union(probe.columns));
         let placeholders = self.summary.placeholders().map(|placeholder| &*placeholder.column);
         let own = self.memory.iter().flat_map(Memory::names);
-        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own);
+        let habit = self.habit.iter().flat_map(|habit| &habit.per).map(String::as_str);
+        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own).chain(habit);
         planned.union(names.filter_map(Column::by_name).collect())
     }
 }
@@ -403,6 +406,7 @@ impl Check<'_> {
                 memory,
                 entity: file.entity.into_iter().map(Arc::from).collect(),
                 suppress: file.suppress.0,
+                habit: file.habit,
                 summary,
                 references: file.references,
                 tests: file.tests,
@@ -543,6 +547,9 @@ impl Check<'_> {
         };
         for (index, name) in file.entity.iter().enumerate() {
             check(name, self.document.place(&[Step::Key("entity"), Step::Index(index)]));
+        }
+        for (index, name) in file.habit.iter().flat_map(|habit| &habit.per).enumerate() {
+            check(name, self.document.place(&[Step::Key("habit"), Step::Key("per"), Step::Index(index)]));
         }
         for placeholder in summary.into_iter().flat_map(Summary::placeholders) {
             let mut span = self.inside("summary", placeholder.offset);

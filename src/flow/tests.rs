@@ -1,5 +1,7 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod state;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

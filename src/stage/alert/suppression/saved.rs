@@ -9,15 +9,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Int64Array, RecordBatch, StringArray,
-    UInt32Array, UInt64Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray, UInt32Array, UInt64Array,
 };
-use arrow::datatypes::{ArrowPrimitiveType, Int64Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{Int64Type, UInt32Type, UInt64Type};
 
 use super::{Finding, Suppression};
 use crate::stage::alert::identity::{FindingId, RequestId};
-
-const ID_BYTES: i32 = 16;
+use crate::stage::alert::tables::{Columns, id, ids};
 
 impl Suppression {
     /// What is remembered, as named tables. `name` is the id of a detection.
@@ -36,6 +34,10 @@ impl Suppression {
         let findings: Vec<(&str, ArrayRef)> = vec![
             ("finding", ids(open.iter().map(|(_, id, _, _)| id.bytes()))),
             ("detection", Arc::new(StringArray::from_iter_values(open.iter().map(|(_, _, _, name)| name)))),
+            (
+                "habitual",
+                Arc::new(open.iter().map(|(_, _, finding, _)| Some(finding.habitual)).collect::<BooleanArray>()),
+            ),
             ("cluster", Arc::new(UInt64Array::from_iter_values(open.iter().map(|(_, _, finding, _)| finding.cluster)))),
             ("end_us", Arc::new(Int64Array::from_iter_values(open.iter().map(|(end_us, ..)| *end_us)))),
             ("created_us", ints(&|finding| finding.created_us)),
@@ -99,6 +101,7 @@ fn read(tables: &[(String, RecordBatch)], index: impl Fn(&str) -> Option<usize>)
     let findings = Columns::of(tables, "findings")?;
     let detections = findings.column("detection")?;
     let detections = detections.as_string_opt::<i32>().ok_or("findings.detection is no text")?;
+    let habitual = findings.column("habitual")?.as_boolean_opt().ok_or("findings.habitual is no boolean")?;
     let (ids, opened_by) = (findings.ids("finding")?, findings.ids("opened_by")?);
     let ints = |name| findings.numbers::<Int64Type>(name);
     let (end, created, first, last) = (ints("end_us")?, ints("created_us")?, ints("first_us")?, ints("last_us")?);
@@ -109,6 +112,7 @@ fn read(tables: &[(String, RecordBatch)], index: impl Fn(&str) -> Option<usize>)
         let Some(detection) = index(detections.value(row)) else { continue };
         let finding = Finding {
             detection,
+            habitual: habitual.value(row),
             cluster: clusters.value(row),
             created_us: created.value(row),
             first_us: first.value(row),
@@ -136,46 +140,6 @@ fn requests_of(tables: &[(String, RecordBatch)]) -> Result<HashMap<usize, HashSe
     Ok(found)
 }
 
-fn ids(values: impl ExactSizeIterator<Item = [u8; 16]>) -> ArrayRef {
-    let mut builder = FixedSizeBinaryBuilder::with_capacity(values.len(), ID_BYTES);
-    values.for_each(|value| builder.append_value(value).expect("an id has 16 bytes"));
-    Arc::new(builder.finish())
-}
-
-/// Of a column of which [`Columns::ids`] has checked the width.
-fn id(column: &FixedSizeBinaryArray, row: usize) -> [u8; 16] {
-    column.value(row).try_into().unwrap_or_default()
-}
-
-/// A table by name, its columns checked when they are asked for.
-struct Columns<'a> {
-    name: &'static str,
-    table: &'a RecordBatch,
-}
-
-impl<'a> Columns<'a> {
-    fn of(tables: &'a [(String, RecordBatch)], name: &'static str) -> Result<Columns<'a>, String> {
-        let table = tables.iter().find(|(found, _)| found == name);
-        let (_, table) = table.ok_or_else(|| format!("the table {name} is missing"))?;
-        Ok(Columns { name, table })
-    }
-
-    fn column(&self, column: &str) -> Result<&'a ArrayRef, String> {
-        let found = self.table.column_by_name(column).filter(|found| found.null_count() == 0);
-        found.ok_or_else(|| format!("{}.{column} is missing or has nulls", self.name))
-    }
-
-    fn numbers<T: ArrowPrimitiveType>(&self, column: &str) -> Result<&'a arrow::array::PrimitiveArray<T>, String> {
-        let found = self.column(column)?.as_primitive_opt::<T>();
-        found.ok_or_else(|| format!("{}.{column} is not of type {}", self.name, T::DATA_TYPE))
-    }
-
-    fn ids(&self, column: &str) -> Result<&'a FixedSizeBinaryArray, String> {
-        let found = self.column(column)?.as_fixed_size_binary_opt().filter(|found| found.value_length() == ID_BYTES);
-        found.ok_or_else(|| format!("{}.{column} holds no ids of {ID_BYTES} bytes", self.name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::{Limits, Place, Related, Seen};
@@ -189,6 +153,7 @@ mod tests {
         Place {
             finding: identity::finding(name, identity::Scope::Request(name)),
             detection,
+            habitual: detection == 1,
             cluster: 7,
             end_us: HOUR_US,
             related: Related { audit_id: "id".into(), request: u128::from(request), event_us },
@@ -246,7 +211,8 @@ mod tests {
         let mut suppression = restored(&tables, &["new", "b"]);
         assert_eq!(suppression.open(), 1, "findings of a detection that is gone are forgotten");
         assert!(matches!(suppression.see(place("y", 1, 40, 60)), Seen::Further { .. }));
-        assert_eq!(suppression.flush().remove(0).detection, 1);
+        let update = suppression.flush().remove(0);
+        assert_eq!((update.detection, update.habitual), (1, true));
         let mut moved = restored(&tables, &["b", "new", "a"]);
         moved.see(place("x", 2, 40, 60));
         assert_eq!(moved.flush().remove(0).detection, 2);
