@@ -8,6 +8,7 @@
 
 mod entry;
 mod first_seen;
+mod image;
 mod sequence;
 mod tables;
 mod timeline;
@@ -24,6 +25,7 @@ use arrow::record_batch::RecordBatch;
 
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
+pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
 use self::sequence::Sequence;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
 use self::window::{Window, WindowRule};
@@ -62,6 +64,20 @@ pub trait Recall: std::fmt::Debug + Send {
 
     /// How much it holds now.
     fn size(&self) -> Size;
+
+    /// What the tables of [`Recall::save`] can be used with.
+    fn bound(&self) -> Bound {
+        Bound::default()
+    }
+}
+
+/// What saved tables depend on, beside what the detection asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// They hold rows of the table `audit`.
+    pub rows: bool,
+    /// They hold what only the same version of the SQL engine understands.
+    pub engine: bool,
 }
 
 /// How much a memory holds.

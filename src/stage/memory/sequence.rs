@@ -12,7 +12,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use serde_json::Value;
 
 use super::tables::{entries_of, entries_table, ints64, keys, named, read_keys, table};
-use super::{Entry, Field, Key, Recall, Size, kept_rows};
+use super::{Bound, Entry, Field, Key, Recall, Size, kept_rows};
 use crate::detection::SequenceSpec;
 use crate::model::{Column, Finding};
 
@@ -192,6 +192,10 @@ impl Recall for Sequence {
             tables.push(("events".to_owned(), entries_table(&entries)));
         }
         tables
+    }
+
+    fn bound(&self) -> Bound {
+        Bound { rows: true, engine: false }
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {

@@ -4,6 +4,9 @@
 //! only come late. Rows wait until the watermark has passed them. They are released in order of (event time, event id);
 //! between them the memories are woken at the event times that they asked for.
 
+mod saved;
+pub use self::saved::Names;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -64,6 +67,8 @@ pub struct Timeline {
     watermark_us: i64,
     /// Newest event time of each open lane.
     lanes: HashMap<LaneKey, i64>,
+    /// The same of lanes of an earlier run that this one has not met yet, by the names of source and lane.
+    awaited: BTreeMap<(String, String), i64>,
     held: BTreeMap<(i64, u128), Held>,
     /// Requests whose start a detection's step has been shown, with the time of that; oldest first.
     started: HashMap<(u128, usize, usize), i64>,
@@ -82,6 +87,7 @@ impl Timeline {
             born_us,
             watermark_us: i64::MIN,
             lanes: HashMap::new(),
+            awaited: BTreeMap::new(),
             held: BTreeMap::new(),
             started: HashMap::new(),
             started_order: VecDeque::new(),
@@ -125,7 +131,7 @@ impl Timeline {
 
     /// The event time up to which everything is here, if `lateness_us` bounds how far events are out of order in a lane.
     pub fn complete_until(&self, lateness_us: i64) -> Option<i64> {
-        self.lanes.values().min().map(|newest| newest.saturating_sub(lateness_us))
+        self.lanes.values().chain(self.awaited.values()).min().map(|newest| newest.saturating_sub(lateness_us))
     }
 
     /// Takes a row in.

@@ -89,16 +89,6 @@ impl WindowRule {
         Ok(WindowRule { detection, plan, size_us, every_us, suppress_us, key, columns, rows_max: ROWS_MAX })
     }
 
-    /// With another bound on the rows that are held for one cluster.
-    pub fn with_rows_max(self, rows_max: u64) -> WindowRule {
-        WindowRule { rows_max, ..self }
-    }
-
-    /// The columns that must be kept of each event.
-    pub fn columns(&self) -> ColumnSet {
-        self.columns
-    }
-
     /// The end of the pane that an event of this time belongs to.
     fn pane_end(&self, event_us: i64) -> i64 {
         (event_us.div_euclid(self.every_us) + 1).saturating_mul(self.every_us)
