@@ -16,7 +16,7 @@ use crate::detection::DetectionSet;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::work::SourceSettings;
 use crate::http;
-use crate::kafka;
+use crate::kafka::{self, Consuming};
 use crate::model::Severity;
 use crate::stage::alert::AlertOptions;
 use crate::stage::evaluate::Evaluator;
@@ -238,7 +238,7 @@ async fn start(
         Some(url) => Some(open_dead_letters(config, &url, &metrics).await?),
         None => None,
     };
-    let sources = open_sources(config, &metrics).await?;
+    let sources = open_sources(config, &metrics, &health).await?;
     sources.iter().for_each(|source| metrics.register_source(&source.name));
     let run = Live {
         set,
@@ -419,18 +419,23 @@ async fn open_dead_letters(
     open_dead_letter_sink(url, &options).await.map_err(|error| sink_failure("dead letters", &error))
 }
 
-async fn open_sources(config: &Config, metrics: &Metrics) -> Result<Vec<LiveSource>, Failure> {
+async fn open_sources(config: &Config, metrics: &Metrics, health: &Health) -> Result<Vec<LiveSource>, Failure> {
     let mut sources = Vec::new();
     for source in &config.sources {
-        let (config, source, metrics) = (config.clone(), source.clone(), metrics.clone());
+        let (config, source, metrics, health) = (config.clone(), source.clone(), metrics.clone(), health.clone());
         // Opening may ask brokers, so it has a thread that may block.
-        let opened = tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics)).await;
+        let opened = tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics, &health)).await;
         sources.push(opened.map_err(|error| Failure::environment(format!("opening a source failed: {error}")))??);
     }
     Ok(sources)
 }
 
-fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Result<LiveSource, Failure> {
+fn open_source(
+    config: &Config,
+    source: &SourceConfig,
+    metrics: &Metrics,
+    health: &Health,
+) -> Result<LiveSource, Failure> {
     let url = source.url.as_str();
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("source {url}: {error}"));
     let settings = settings(config, source);
@@ -458,8 +463,8 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
         }
         options.clusters.name = cluster.or(options.clusters.name);
         let name = address.topics.join(",");
-        let (source, committer) =
-            KafkaSource::open(options, Arc::new(metrics.clone())).map_err(|error| failed(&error))?;
+        let events = Consuming::new(metrics.clone(), health.clone(), &name);
+        let (source, committer) = KafkaSource::open(options, Arc::new(events)).map_err(|error| failed(&error))?;
         return Ok(live(Box::new(source), committer, &name));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
