@@ -432,26 +432,22 @@ fn other_ways_to_be_a_member_work_too() {
 }
 
 #[test]
-fn a_missing_topic_is_one_clear_error_within_seconds() {
+fn a_missing_topic_is_one_clear_error() {
     let broker = broker_or_return!(broker::plain());
     let topic = broker.topic("kube-audit-events", 1, &[]);
-    let start = Instant::now();
     let error = failure(&url(broker, &topic.replace("audit", "adit"), ""));
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(error.configuration);
     let expected = format!("did you mean `{topic}`");
     assert!(error.message.contains("does not exist") && error.message.contains(&expected), "{error}");
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_one_clear_error_within_seconds() {
-    let start = Instant::now();
+fn a_broker_that_is_not_there_is_one_clear_error() {
     let unknown = failure("kafka://no-such-host.invalid:9092/audit");
     assert!(unknown.configuration && unknown.message.contains("the host name is unknown"), "{unknown}");
     let silent = failure("kafka://127.0.0.1:1/audit");
     assert!(!silent.configuration && silent.message.contains("no broker answers at 127.0.0.1:1"), "{silent}");
     assert!(silent.message.contains("refused"), "{silent}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -470,12 +466,10 @@ fn credentials_and_certificates_that_do_not_fit_are_clear_errors() {
     };
     let good = query("audit-secret", &broker.authority());
     assert_eq!(Run::start(&url(&broker, &topic, &good), Behaviour::default()).join().len(), 3);
-    let start = Instant::now();
     let error = failure(&url(&broker, &topic, &query("wrong", &broker.authority())));
     assert!(error.configuration && error.message.contains("refuses the credentials"), "{error}");
     let error = failure(&url(&broker, &topic, &query("audit-secret", "/etc/ssl/certs/ca-certificates.crt")));
     assert!(error.configuration && error.message.contains("no TLS connection"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     let error = failure(&url(&broker, &topic, "security.protocol=PLAINTEXT"));
     assert!(error.message.contains("security.protocol=SSL or SASL_SSL"), "{error}");
 }
