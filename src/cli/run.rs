@@ -11,7 +11,7 @@ use super::config::ConfigArgs;
 use super::exit::Failure;
 use super::pack::load_pack;
 use crate::clock;
-use crate::config::{self, Config, Secret, SourceConfig, SourceFormat};
+use crate::config::{self, Config, Secret, SourceConfig};
 use crate::detection::DetectionSet;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::work::SourceSettings;
@@ -20,7 +20,7 @@ use crate::kafka::{self, Consuming};
 use crate::model::Severity;
 use crate::stage::alert::AlertOptions;
 use crate::stage::evaluate::Evaluator;
-use crate::stage::format::{Format as WireForm, FormatOptions, Limits};
+use crate::stage::format::{FormatOptions, Limits};
 use crate::stage::sink::{
     ConsoleFormat, Outbox, OutboxLimits, SinkError, SinkOptions, SinkStats, SinkUrl, open_alert_sink,
     open_dead_letter_sink,
@@ -524,17 +524,9 @@ fn secure(address: &mut HttpAddress, source: &SourceConfig) -> Result<(), Failur
 }
 
 fn settings(config: &Config, source: &SourceConfig) -> SourceSettings {
-    let format = match source.format {
-        SourceFormat::Auto => WireForm::Auto,
-        SourceFormat::Native => WireForm::Native,
-        SourceFormat::Eks => WireForm::Eks,
-        SourceFormat::Aks => WireForm::Aks,
-        SourceFormat::Gke => WireForm::Gke,
-        SourceFormat::OpenShift => WireForm::OpenShift,
-    };
     SourceSettings {
         format: FormatOptions {
-            format,
+            format: source.format,
             limits: Limits {
                 event_bytes: config.limits.event_bytes,
                 decompressed_bytes: config.limits.decompressed_bytes,
