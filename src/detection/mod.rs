@@ -11,6 +11,7 @@ mod file;
 pub mod files;
 mod lint;
 mod lint_sql;
+mod memory;
 mod pack;
 pub mod schema;
 mod shape;
@@ -27,5 +28,6 @@ pub use file::{
     ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
+pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};
