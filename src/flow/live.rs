@@ -141,7 +141,7 @@ impl Live {
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
             ended.push(spawn_source(source, intake, self.stop.clone(), name));
-            self.health.source(name, SourceState::Assigned(1));
+            self.health.source_started(name);
         }
         let mut sequencer = Sequencer {
             stage,
