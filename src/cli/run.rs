@@ -263,7 +263,10 @@ async fn start(
         set,
         evaluator,
         alert_options: AlertOptions { severity_least, ..AlertOptions::new(clock::today()) },
-        memory_options: MemoryOptions { lateness: Duration::from_millis(config.lateness_ms) },
+        memory_options: MemoryOptions {
+            lateness: Duration::from_millis(config.lateness_ms),
+            silence: Duration::from_millis(config.idle_ms),
+        },
         sources,
         durable,
         durable_name,
@@ -600,6 +603,9 @@ fn report(summary: &Summary) {
         summary.rejected,
         summary.truncated,
     );
+    if summary.late > 0 {
+        anstream::eprintln!("{} events came too late for detections with memory: see `lateness_ms`", summary.late);
+    }
     if summary.failures > 0 {
         anstream::eprintln!("{} evaluations failed: see the log above", summary.failures);
     }

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::keeping::{self, Covered, Keeping};
 use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::detection::DetectionSet;
 use crate::model::{
     Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
@@ -89,6 +89,8 @@ pub struct Summary {
     pub failures: u64,
     /// Matches that exceptions have hidden.
     pub hidden: u64,
+    /// Events that came too late for detections with memory.
+    pub late: u64,
     pub seconds: f64,
     /// Standard output was closed by its reader.
     pub reader_gone: bool,
@@ -338,6 +340,7 @@ impl Sequencer {
             self.remember(&findings).await?;
             self.flush().await?;
             self.tell_counts();
+            self.tell_memory();
         }
         let failure = failure.or_else(|| self.unsaved.take().map(RunError::State));
         failure.map_or(Ok(()), Err)
@@ -368,7 +371,8 @@ impl Sequencer {
         }
         if let Some(memory) = &mut self.memory {
             outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
-            let findings = memory.take(source, &outcome.heard, &outcome.kept, &outcome.ended);
+            let taken = (outcome.heard.as_slice(), outcome.kept.as_slice(), outcome.ended.as_slice());
+            let findings = memory.take(source, taken, clock::now_us());
             let failures = memory.failures();
             for (detection, error) in &failures {
                 self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
@@ -479,6 +483,7 @@ impl Sequencer {
             self.commit(covered)?;
         }
         self.tell_counts();
+        self.tell_memory();
         if self.unsaved.is_none() {
             self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
             self.health.checkpoint_done();
@@ -605,6 +610,32 @@ impl Sequencer {
             let told = self.hidden.entry(detection.to_owned()).or_default();
             self.metrics.alerts_hidden(detection, total - *told);
             *told = total;
+        }
+    }
+
+    /// Publishes what the memories hold, and warns of events that came too late for them.
+    fn tell_memory(&mut self) {
+        let Some(memory) = &self.memory else { return };
+        let counts = memory.counts();
+        self.metrics.memory_counted(counts.kept, counts.duplicates, counts.late, counts.held);
+        let more = counts.late - self.summary.late;
+        if more > 0 {
+            tracing::warn!(
+                event = "events_late",
+                more,
+                total = counts.late,
+                "events came after the watermark had passed their time; detections with memory did not see them"
+            );
+        }
+        self.summary.late = counts.late;
+        for (detection, size) in memory.sizes() {
+            let id = &self.set.detections[detection].id;
+            self.metrics.memory_holds(id, size.rows, size.keys, size.bytes, size.shed);
+        }
+        if let Some(oldest) =
+            memory.watermarks().map(|(_, us)| us).filter(|us| ![i64::MIN, i64::MAX].contains(us)).min()
+        {
+            self.metrics.watermark(oldest);
         }
     }
 

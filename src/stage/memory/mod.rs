@@ -136,11 +136,13 @@ const SHOWN: [Column; 34] = [
 pub struct MemoryOptions {
     /// How far events may be out of order within a lane.
     pub lateness: Duration,
+    /// How long a lane must be silent to be idle.
+    pub silence: Duration,
 }
 
 impl Default for MemoryOptions {
     fn default() -> MemoryOptions {
-        MemoryOptions { lateness: Duration::from_secs(60) }
+        MemoryOptions { lateness: Duration::from_secs(60), silence: Duration::from_secs(60) }
     }
 }
 
@@ -163,6 +165,7 @@ pub struct Memory {
     kinds: Kinds,
     need: Arc<Need>,
     lateness_us: i64,
+    silence_us: i64,
     timelines: BTreeMap<Arc<str>, Timeline>,
     counts: MemoryCounts,
 }
@@ -183,6 +186,7 @@ impl Memory {
             kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies }),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
+            silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
             counts: MemoryCounts::default(),
         })
@@ -194,11 +198,18 @@ impl Memory {
     }
 
     /// Takes in what came of one chunk of a source, and answers what has become true by it, in order of event time.
-    pub fn take(&mut self, source: usize, heard: &[Heard], kept: &[KeptMatches], ended: &[LaneId]) -> Vec<Finding> {
+    ///
+    /// `now_us` is a clock of the caller, by which lanes are told to be idle.
+    pub fn take(
+        &mut self,
+        source: usize,
+        (heard, kept, ended): (&[Heard], &[KeptMatches], &[LaneId]),
+        now_us: i64,
+    ) -> Vec<Finding> {
         for one in heard {
             let timeline = self.timelines.entry(Arc::clone(&one.cluster_id));
             let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
-            timeline.heard((source, one.lane), one.newest_us);
+            timeline.heard((source, one.lane), one.newest_us, now_us);
         }
         kept.iter().for_each(|kept| self.keep(kept));
         let mut out = Vec::new();
@@ -207,6 +218,18 @@ impl Memory {
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
             ended.iter().for_each(|lane| timeline.ended((source, *lane)));
+        }
+        out
+    }
+
+    /// Lets lanes that were silent for long hold nothing back any more. To be called when nothing waits to be taken in:
+    /// a lane is not idle because its reader is busy.
+    pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for timeline in self.timelines.values_mut() {
+            if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
+                timeline.advance(until_us, &self.kinds, &mut out);
+            }
         }
         out
     }
