@@ -12,7 +12,7 @@ mod window;
 use arrow::record_batch::RecordBatch;
 
 pub use self::entry::{Entry, Field, Kept, Key, kept_rows, key_of};
-pub use self::window::{Window, WindowRule};
+pub use self::window::{Evaluator, Window, WindowReport, WindowRule};
 use crate::model::Finding;
 
 /// The memory of one detection in one cluster.
