@@ -431,7 +431,7 @@ fn windows_are_what_plain_loops_say() {
     let mut random = StdRng::seed_from_u64(7);
     for (by, case) in [0, 1, 2, 6].into_iter().filter_map(|case| Some((case, CASES.get(case)?))) {
         let mut findings = 0;
-        for _ in 0..30 {
+        for _ in 0..20 {
             let events = some_events(&mut random, 60);
             let lengths = *LENGTHS.choose(&mut random).expect("not empty");
             let expected = expected(&events, lengths, |inside, _| by_hand(by, inside));
