@@ -28,6 +28,7 @@ use self::first_seen::FirstSeen;
 pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
 use self::sequence::Sequence;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
 use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need};
@@ -287,6 +288,38 @@ impl Memory {
             }
         }
     }
+}
+
+/// What the memory of a detection keeps and when it answers, a line for each thing; `None` without a memory.
+pub fn describe(detections: &[Arc<Detection>], index: usize) -> Option<String> {
+    let detection = detections.get(index)?;
+    let memory = detection.memory.as_ref()?;
+    Some(match memory {
+        Kind::Window { .. } => {
+            Kinds::new(detections, SHOWN.into_iter().collect()).windows.get(&index)?.report().to_string()
+        }
+        Kind::Sequence { spec, .. } => {
+            let last = if spec.steps.last()?.absent { ", the last of which must not come" } else { "" };
+            format!(
+                "sequence   {} steps{last} with the same {}, within {} s\nkeeps      for each of them and each step the \
+                 latest way there; at most {} ways a cluster",
+                spec.steps.len(),
+                spec.by.join(", "),
+                spec.within.0.as_secs(),
+                sequence::WAYS_MAX,
+            )
+        }
+        Kind::FirstSeen(spec) => format!(
+            "first seen {}{}\nkeeps      16 bytes of key and 4 of time for each combination, exactly; at most {} a cluster, \
+             each until it was away for {} s\nlearns     for {} s after a cluster is first heard of{}",
+            spec.of.join(", "),
+            if spec.per.is_empty() { String::new() } else { format!(" for {}", spec.per.join(", ")) },
+            first_seen::KEYS_MAX,
+            spec.forget.0.as_secs(),
+            spec.learn.0.as_secs(),
+            spec.settle.map_or_else(String::new, |settle| format!(", and {} s of whoever is new", settle.0.as_secs())),
+        ),
+    })
 }
 
 /// How far each lane of a chunk has come, from the event times of all its rows: `rows` are lane, key of the cluster,
