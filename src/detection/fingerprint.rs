@@ -58,7 +58,8 @@ mod tests {
             assert!(text.contains(old), "{old}");
             text.replace(old, new)
         });
-        let loaded = load(&[SourceFile { path: "detections/discovery/d.yaml".into(), text: whole, support: false }]);
+        let loaded =
+            load(&[SourceFile { path: "detections/discovery/d.yaml".into(), text: whole.into(), support: false }]);
         let detection = loaded.set.detections.first().unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
         detection.state_fingerprint()
     }

@@ -317,7 +317,7 @@ mod tests {
             parts.join(" OR ")
         };
         same(&chain(0), &chain(200));
-        for sql in ["DROP TABLE audit", "SELECT 1; SELECT 2", "verb =", "", "SELECT FROM WHERE"] {
+        for sql in ["DROP TABLE audit", "SELECT 1; SELECT 2", "verb =", "", "SELECT verb FROM (audit"] {
             assert!(canonical_text(sql).is_err(), "{sql}");
         }
     }

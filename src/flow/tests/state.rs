@@ -17,7 +17,7 @@ fn detections(sequence: &str) -> Arc<DetectionSet> {
     let file = |text: &str| {
         let id = text.strip_prefix("id: ").and_then(|text| text.lines().next()).expect("it begins with its id");
         let path = format!("detections/discovery/{id}.yaml");
-        SourceFile { path: path.as_str().into(), text: format!("{text}{HEAD}"), support: false }
+        SourceFile { path: path.as_str().into(), text: format!("{text}{HEAD}").into(), support: false }
     };
     let loaded = load(&[sequence, ABSENT, FIRST_SEEN, EVENTS].map(file));
     assert_eq!(loaded.set.detections.len(), 4, "{:?}", loaded.diagnostics);
