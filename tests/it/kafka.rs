@@ -1,6 +1,8 @@
 //! The Kafka source and sink against a real broker. See `support/broker.rs` for how to bring one.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod resume;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -89,9 +91,15 @@ impl Run {
     }
 
     fn open(url: &str, behaviour: Behaviour) -> Result<Run, SourceError> {
+        Run::open_at(url, behaviour, HashMap::new())
+    }
+
+    /// Partitions go on where `resume` says.
+    fn open_at(url: &str, behaviour: Behaviour, resume: HashMap<(String, i32), i64>) -> Result<Run, SourceError> {
         let address: Address = url.parse().expect("an address");
         let options =
             KafkaOptions::from_address(&address, &[]).map_err(|e| SourceError::configuration(e.to_string()))?;
+        let options = KafkaOptions { resume, ..options };
         let told = Arc::new(Told::default());
         let (source, committer) = KafkaSource::open(options, Arc::clone(&told) as Arc<dyn Events>)?;
         let (mut intakes, outlet) = intakes(1, 2);

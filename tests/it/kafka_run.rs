@@ -4,6 +4,7 @@
 mod corpus;
 mod findings;
 mod process;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -64,7 +64,7 @@ pub type Meanings = Vec<(Arc<str>, Option<String>)>;
 impl Memory {
     /// Ids and meanings of all detections, by number.
     pub fn meanings(&self) -> Meanings {
-        let of = self.kinds.0.iter();
+        let of = self.kinds.detections.iter();
         of.map(|detection| (Arc::clone(&detection.id), detection.state_fingerprint())).collect()
     }
 
@@ -76,7 +76,7 @@ impl Memory {
                 let (id, meaning) = meanings.get(detection)?;
                 Some(MemoryPart {
                     detection: Arc::clone(id),
-                    kind: self.kinds.0.get(detection)?.memory.as_ref()?.key(),
+                    kind: self.kinds.detections.get(detection)?.memory.as_ref()?.key(),
                     fingerprint: meaning.clone()?,
                     size: recall.size(),
                     bound: recall.bound(),
