@@ -11,7 +11,8 @@ impl Detection {
     /// The meaning of what its memory keeps; `None` without a memory.
     ///
     /// Covered are the queries, however they are spelled, the keys and lengths of time that decide what is kept, and of
-    /// a window the entity. Not covered: severity, texts, suppression, and how long a first-seen detection learns and remembers, as what
+    /// a window the entity. Not covered: severity, texts, suppression, and how long a first-seen detection learns and
+    /// remembers, as what
     /// it has seen stays seen.
     pub fn state_fingerprint(&self) -> Option<String> {
         let memory = self.memory.as_ref()?;
@@ -27,10 +28,10 @@ impl Detection {
                 parts.push(spec.until.as_deref().map(text).unwrap_or_default());
             }
             Memory::Window { spec, .. } => {
-                parts.push(list(&self.entity.iter().map(ToString::to_string).collect::<Vec<_>>()));
-                parts.push(spec.size.us().to_string());
-                parts.push(spec.hop().map(|hop| hop.us().to_string()).unwrap_or_default());
-                parts.push(text(&self.sql));
+                let hop = spec.hop().unwrap_or(spec.size);
+                parts.extend([spec.size.us().to_string(), hop.us().to_string(), text(&self.sql)]);
+                // They tell the rows of the answer apart.
+                parts.extend(self.entity.iter().map(ToString::to_string));
             }
             Memory::FirstSeen(spec) => {
                 parts.extend([list(&spec.of), list(&spec.per)]);
@@ -57,6 +58,7 @@ mod tests {
 
     const HEAD: &str = "id: d\ntitle: T\nseverity: low\nstatus: stable\nattack: [TA0007/T1613]\ndescription: D\ntriage: T\nfalse_positives: [F]\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\ntests: []\n";
     const FIRST_SEEN: &str = "sql: SELECT * FROM audit WHERE verb = 'get' AND resource = 'pods'\nfirst_seen: {of: [source_ip], per: [user_name], learn: 7d, forget: 30d}\n";
+    const WINDOW: &str = "sql: SELECT user_name, count(*) AS n FROM audit WHERE verb = 'get' AND resource = 'pods' GROUP BY user_name HAVING count(*) > 5\nwindow: {size: 5m}\n";
     const SEQUENCE: &str = "sequence:\n  by: [user_name]\n  within: 10m\n  steps:\n  - sql: SELECT * FROM audit WHERE verb = 'get' AND resource = 'pods'\n  - sql: SELECT * FROM audit WHERE verb = 'create'\n";
 
     fn fingerprint(memory: &str, edits: &[(&str, &str)]) -> Option<String> {
@@ -72,7 +74,7 @@ mod tests {
 
     #[test]
     fn edits_that_change_no_meaning_keep_the_state() {
-        for memory in [FIRST_SEEN, SEQUENCE] {
+        for memory in [FIRST_SEEN, SEQUENCE, WINDOW] {
             let plain = fingerprint(memory, &[]);
             assert!(plain.is_some());
             for (old, new) in [
@@ -104,6 +106,8 @@ mod tests {
             SEQUENCE,
             &[("'create'", "'delete'"), ("by: [user_name]", "by: [source_ip]"), ("10m", "20m"), ("'pods'", "'nodes'")],
         );
+        distinct(WINDOW, &[("5m", "10m"), ("size: 5m", "size: 5m, every: 1m"), ("> 5", "> 6"), ("'pods'", "'nodes'")]);
+        assert_eq!(fingerprint(WINDOW, &[("size: 5m", "size: 5m, every: 10s")]), fingerprint(WINDOW, &[]));
         assert_ne!(fingerprint(FIRST_SEEN, &[]), fingerprint(SEQUENCE, &[]));
         assert_eq!(fingerprint("sql: SELECT * FROM audit WHERE verb = 'get'\n", &[]), None);
     }

@@ -37,7 +37,7 @@ use self::edges::Edges;
 use self::evidence::{Found, evidence, found, gathered, groups};
 pub use self::report::{Evaluator, WindowReport};
 use self::ring::{Chunk, Ring};
-use super::{Entry, Field, Recall, Size};
+use super::{Bound, Entry, Field, Recall, Size};
 use crate::detection::WindowSpec;
 use crate::model::{Column, ColumnSet, Finding, cell, time_text};
 use crate::sql::{Span, WindowPlan};
@@ -361,6 +361,10 @@ impl Recall for Window {
             Err(_) => Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id)),
         };
         restored
+    }
+
+    fn bound(&self) -> Bound {
+        Bound { rows: true, engine: false }
     }
 
     fn failures(&mut self) -> Vec<String> {
