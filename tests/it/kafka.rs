@@ -1,7 +1,5 @@
 //! The Kafka source and sink against a real broker. See `support/broker.rs` for how to bring one.
 
-mod resume;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +25,9 @@ macro_rules! broker_or_return {
         }
     };
 }
+
+// Below the macro, which it uses.
+mod resume;
 
 /// A record that came out of a source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -4,7 +4,6 @@
 mod corpus;
 mod findings;
 mod process;
-mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,6 +34,9 @@ macro_rules! broker_or_return {
         }
     };
 }
+
+// Below the macro, which it uses.
+mod state;
 
 /// A topic to read, a topic for alerts and a group.
 struct Place {
