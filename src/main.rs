@@ -31,6 +31,7 @@ enum Command {
     Generate(cli::generate::GenerateArgs),
     Schema(cli::schema::SchemaArgs),
     Config(cli::config::ConfigCommand),
+    State(cli::state::StateCommand),
     /// Print completions for a shell
     Completions {
         #[arg(value_enum)]
@@ -76,6 +77,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             std::io::stdout().write_all(&out).ok();
             result.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
         }
+        Command::State(command) => cli::state::run(command, &mut std::io::stdout()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "kubetide", &mut script);

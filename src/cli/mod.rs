@@ -12,6 +12,8 @@ pub mod new;
 pub mod pack;
 pub mod reference;
 pub mod run;
+mod run_state;
 pub mod schema;
+pub mod state;
 pub mod test;
 mod yaml;

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::state::StateAddress;
 use super::values::{Address, ClusterPattern, Listen, LogFilter, Parsed, Properties, Secret};
 use crate::detection::Status;
 use crate::stage::format::Format;
@@ -41,6 +42,17 @@ pub struct Config {
     /// stragglers; what comes later still meets all other detections.
     #[schemars(range(min = 0, max = 3_600_000))]
     pub lateness_ms: u64,
+    /// How long a partition or a listener must be silent until detections with memory wait for it no longer,
+    /// milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub idle_ms: u64,
+    /// Where everything that is remembered outlives the process: a directory, an address such as `s3://bucket/folder`, or
+    /// `off`. Where absent: with a Kafka source `kubetide-state` in `$XDG_STATE_HOME` or `~/.local/state`, else nowhere.
+    /// Every process has a place of its own.
+    pub state: Option<Parsed<StateAddress>>,
+    /// Time between snapshots of it. Positions are committed with a snapshot, so this much is read again after a crash.
+    #[schemars(range(min = 1_000, max = 3_600_000))]
+    pub snapshot_interval_ms: u64,
     /// Metrics and health pages.
     pub http: HttpConfig,
     /// Log lines, which go to standard error.
@@ -62,6 +74,9 @@ impl Default for Config {
             workers: None,
             checkpoint_interval_ms: 5_000,
             lateness_ms: 60_000,
+            idle_ms: 60_000,
+            state: None,
+            snapshot_interval_ms: 30_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
             limits: LimitsConfig::default(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec};
+use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec, WindowSpec};
 use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
@@ -48,6 +48,10 @@ pub struct DetectionFile {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub sql: String,
+    /// The query sees the events of a sliding window of event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WindowSpec")]
+    pub window: Option<WindowSpec>,
     /// Several queries match one after the other for the same entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SequenceSpec")]

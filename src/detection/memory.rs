@@ -3,6 +3,7 @@
 //! The doc comments here are what an editor shows and what a diagnostic advises, so they speak to the author.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -11,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::file::{DetectionFile, SampleEvent, duration, merge_patch};
-use crate::sql::EventPlan;
+use crate::sql::{EventPlan, WindowPlan};
 
 /// A length of time: a whole number with s, m, h or d, such as 15m.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -60,6 +61,40 @@ pub struct WindowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Length")]
     pub every: Option<Length>,
+    /// Tell as soon as the condition is true, not at the end of `every`; only where further events cannot make it false.
+    #[serde(default)]
+    pub early: bool,
+}
+
+impl WindowSpec {
+    /// Most positions that the window takes while one event is in it.
+    const HOPS_MAX: u64 = 3600;
+    /// How many it takes where the author does not say,
+    const HOPS: u64 = 30;
+    /// unless it would then move by less than this.
+    const HOP_SECONDS_MIN: u64 = 10;
+
+    /// How far the window moves from one evaluation to the next.
+    ///
+    /// # Errors
+    /// Where the size is no multiple of it, or of too small a part.
+    pub fn hop(&self) -> Result<Length, String> {
+        let size = self.size.0.as_secs();
+        let Some(every) = self.every else {
+            let hops = (size / Self::HOP_SECONDS_MIN).clamp(1, Self::HOPS);
+            let hops = (1..=hops).rev().find(|hops| size.is_multiple_of(*hops)).unwrap_or(1);
+            return Ok(Length(Duration::from_secs(size / hops)));
+        };
+        let every_s = every.0.as_secs();
+        if every_s == 0 || !size.is_multiple_of(every_s) {
+            return Err(format!("`size` ({size}s) is not a multiple of `every` ({every_s}s)"));
+        }
+        if size / every_s > Self::HOPS_MAX {
+            let max = Self::HOPS_MAX;
+            return Err(format!("`every` ({every_s}s) is less than 1/{max} of `size` ({size}s)"));
+        }
+        Ok(every)
+    }
 }
 
 /// Steps by the same entity, in order.
@@ -143,6 +178,8 @@ pub enum Memory {
     },
     /// Combinations of values that were seen before.
     FirstSeen(FirstSeenSpec),
+    /// The events of a sliding window.
+    Window { spec: WindowSpec, plan: Arc<WindowPlan> },
 }
 
 impl Memory {
@@ -151,6 +188,7 @@ impl Memory {
         match self {
             Memory::Sequence { .. } => "sequence",
             Memory::FirstSeen(_) => "first_seen",
+            Memory::Window { .. } => "window",
         }
     }
 
@@ -159,6 +197,7 @@ impl Memory {
         match self {
             Memory::Sequence { spec, .. } => vec![("by", &spec.by)],
             Memory::FirstSeen(spec) => vec![("of", &spec.of), ("per", &spec.per)],
+            Memory::Window { .. } => Vec::new(),
         }
     }
 
@@ -171,7 +210,11 @@ impl Memory {
 impl DetectionFile {
     /// The keys of the file that give it a memory.
     pub(super) fn memory_keys(&self) -> Vec<&'static str> {
-        let keys = [("sequence", self.sequence.is_some()), ("first_seen", self.first_seen.is_some())];
+        let keys = [
+            ("sequence", self.sequence.is_some()),
+            ("first_seen", self.first_seen.is_some()),
+            ("window", self.window.is_some()),
+        ];
         keys.into_iter().filter_map(|(key, given)| given.then_some(key)).collect()
     }
 }

@@ -15,13 +15,13 @@ use serde_json::Value as Json;
 use super::attack::{Attack, AttackError};
 use super::diagnostic::{Code, Diagnostic, Span, nearly, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
-use super::memory::{self, HabitSpec, Memory, SequenceSpec};
+use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
 use super::yaml::{self, Key, Node, Step, Value};
 use crate::model::{Column, ColumnSet, Kind, Severity};
-use crate::sql::{EventPlan, Lists, Planner, Predicate, SqlError};
+use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError};
 
 /// A file's path as the user knows it, and its text.
 #[derive(Debug, Clone)]
@@ -453,8 +453,55 @@ impl Check<'_> {
             found.push(self.document.report(Code::MissingKey, self.document.key("id"), message));
             return (None, None);
         }
+        if let Some(spec) = file.window.take() {
+            return self.window(file, spec, found);
+        }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
         (plan, file.first_seen.take().map(Memory::FirstSeen))
+    }
+
+    /// The query over a window; what concerns it are the events that the query's own conditions let through.
+    fn window(
+        &self,
+        file: &DetectionFile,
+        spec: WindowSpec,
+        found: &mut Vec<Diagnostic>,
+    ) -> (Option<EventPlan>, Option<Memory>) {
+        if let Err(message) = spec.hop() {
+            let place = self.document.place(&[Step::Key("window")]);
+            found.push(self.document.report(Code::BadValue, place, message));
+        }
+        let plan = match self.planner.plan_window(&file.sql) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                found.push(sql_error(self.document, &[Step::Key("sql")], Code::Sql, error));
+                return (None, None);
+            }
+        };
+        if spec.early
+            && let Err(message) = plan.only_rises()
+        {
+            let place = self.document.place(&[Step::Key("window"), Step::Key("early")]);
+            found.push(self.document.report(Code::BadValue, place, message).help("leave `early` out"));
+        }
+        for (index, name) in file.entity.iter().enumerate() {
+            let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
+            if plan.place(name).is_none() && !of_cluster {
+                let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+                let message = format!("entity '{name}' is not in the SELECT list of the query");
+                let help = "a window's alerts are about what its query gives: add it to SELECT and GROUP BY";
+                found.push(self.document.report(Code::UnknownColumn, span, message).help(help));
+            }
+        }
+        let conjuncts = plan.candidates.clone().unwrap_or_default();
+        let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
+        let concerned = EventPlan {
+            columns,
+            output: plan.output.clone(),
+            computed: Vec::new(),
+            shape: Shape::Filter { conjuncts },
+        };
+        (Some(concerned), Some(Memory::Window { spec, plan }))
     }
 
     fn planned(&self, sql: &str, path: &[Step<'_>], found: &mut Vec<Diagnostic>) -> Option<EventPlan> {
@@ -492,7 +539,7 @@ impl Check<'_> {
         let steps = spec.steps.iter().enumerate();
         let texts: Vec<String> =
             steps.map(|(index, step)| format!("-- step {}\n{}", index + 1, step.sql.trim())).collect();
-        file.sql = texts.join("\n\n");
+        file.sql = texts.join(";\n\n");
         let first = plans.remove(0);
         (Some(first), Some(Memory::Sequence { spec, further: plans }))
     }

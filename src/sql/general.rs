@@ -15,6 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::canonical::{balanced, canonical, conjuncts, unqualified};
 use super::error::SqlError;
+use super::functions::span::{Run, Within};
 use super::session::block_on;
 use super::table::Rows;
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
@@ -39,7 +40,16 @@ impl GeneralPlan {
     /// Prepares an optimised logical plan.
     pub(super) fn new(state: &SessionState, plan: &LogicalPlan) -> Result<Self> {
         let template = block_on(state.query_planner().create_physical_plan(plan, state))?;
-        Ok(GeneralPlan { template, context: TaskContext::from(state) })
+        Ok(GeneralPlan::of(template, state))
+    }
+
+    /// A plan that was never run.
+    pub(super) fn of(template: Arc<dyn ExecutionPlan>, state: &SessionState) -> Self {
+        GeneralPlan { template, context: TaskContext::from(state) }
+    }
+
+    pub(super) fn template(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.template
     }
 
     /// The query's rows over a table that holds just these rows of all columns of `audit`, `None` if there are none.
@@ -48,14 +58,23 @@ impl GeneralPlan {
     /// # Errors
     /// Where evaluation fails: a cast that does not fit, too much memory.
     pub fn matches(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, SqlError> {
-        self.run(rows).map_err(|error| SqlError::new(error.strip_backtrace()))
+        self.run(vec![rows.clone()], None).map_err(|error| SqlError::new(error.strip_backtrace()))
     }
 
-    fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    /// The query's rows over a table that holds the rows of these batches, in this order; of each batch at least the
+    /// columns that the plan reads.
+    ///
+    /// # Errors
+    /// Where evaluation fails: a cast that does not fit, too much memory, a bound of the run.
+    pub(super) fn over(&self, batches: Vec<RecordBatch>, run: Run) -> Result<Option<RecordBatch>> {
+        self.run(batches, Some(run))
+    }
+
+    fn run(&self, batches: Vec<RecordBatch>, run: Option<Run>) -> Result<Option<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.template))?;
         let schema = plan.schema();
         let context = &self.context;
-        let config = context.session_config().clone().with_extension(Arc::new(Rows(rows.clone())));
+        let config = context.session_config().clone().with_extension(Arc::new(Rows(batches)));
         let context = TaskContext::new(
             None,
             context.session_id(),
@@ -66,7 +85,11 @@ impl GeneralPlan {
             Default::default(),
             context.runtime_env(),
         );
-        let batches = block_on(collect(plan, Arc::new(context)))?;
+        let batches = block_on(async {
+            // Whatever thread this runs on: the plan's functions are called on it.
+            let _within = run.map(Within::new);
+            collect(plan, Arc::new(context)).await
+        })?;
         let found = concat_batches(&schema, &batches)?;
         Ok((found.num_rows() > 0).then_some(found))
     }
@@ -113,6 +136,11 @@ impl Scans {
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(scans)
+    }
+
+    /// How often the plan reads the table.
+    pub(super) fn count(&self) -> usize {
+        self.filters.len()
     }
 
     /// Whether the plan reads nothing any more.

@@ -7,8 +7,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -27,9 +28,28 @@ use crate::model::AUDIT_SCHEMA;
 /// The name of the table.
 pub(super) const AUDIT: &str = "audit";
 
-/// The rows that one execution sees, with all columns of the table.
+/// The rows that one execution sees: of each batch either all columns of the table, or those that the plan reads.
 #[derive(Debug)]
-pub(super) struct Rows(pub(super) RecordBatch);
+pub(super) struct Rows(pub(super) Vec<RecordBatch>);
+
+impl Rows {
+    /// The columns of a schema, by name where not all are there.
+    fn read(batch: &RecordBatch, projection: Option<&[usize]>, schema: &SchemaRef) -> Result<RecordBatch> {
+        if batch.num_columns() == AUDIT_SCHEMA.fields().len() {
+            return match projection {
+                Some(columns) => Ok(batch.project(columns)?),
+                None => Ok(batch.clone()),
+            };
+        }
+        let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(Arc::clone(column)),
+            None => datafusion::common::exec_err!("the rows lack the column {}", field.name()),
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+}
 
 /// The table.
 #[derive(Debug)]
@@ -75,10 +95,24 @@ impl TableProvider for AuditTable {
     }
 }
 
+/// Reads the [`Rows`] of the task context, which are of this schema as they are.
+pub(super) fn state_scan(schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    Arc::new(AuditScan::of(Read::AsIs, schema))
+}
+
+/// How rows are read.
+#[derive(Debug)]
+enum Read {
+    /// As rows of the table, by the places of columns; `None`: all of them.
+    Table(Option<Vec<usize>>),
+    /// With the columns that they have.
+    AsIs,
+}
+
 /// Reads the [`Rows`] of the task context.
 #[derive(Debug)]
 struct AuditScan {
-    projection: Option<Vec<usize>>,
+    read: Read,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
@@ -89,13 +123,17 @@ impl AuditScan {
             Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
             None => Arc::clone(&AUDIT_SCHEMA),
         };
+        Ok(AuditScan::of(Read::Table(projection), schema))
+    }
+
+    fn of(read: Read, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(AuditScan { projection, schema, properties: Arc::new(properties) })
+        AuditScan { read, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -141,10 +179,11 @@ impl ExecutionPlan for AuditScan {
         let Some(rows) = context.session_config().get_extension::<Rows>() else {
             return datafusion::common::internal_err!("the plan runs without rows");
         };
-        let batch = match &self.projection {
-            Some(columns) => rows.0.project(columns)?,
-            None => rows.0.clone(),
+        let read = |batch: &RecordBatch| match &self.read {
+            Read::Table(projection) => Rows::read(batch, projection.as_deref(), &self.schema),
+            Read::AsIs => Ok(batch.clone()),
         };
-        Ok(Box::pin(MemoryStream::try_new(vec![batch], Arc::clone(&self.schema), None)?))
+        let batches: Vec<RecordBatch> = rows.0.iter().map(read).collect::<Result<_>>()?;
+        Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
     }
 }

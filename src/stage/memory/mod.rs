@@ -8,9 +8,11 @@
 
 mod entry;
 mod first_seen;
+mod image;
 mod sequence;
 mod tables;
 mod timeline;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -23,8 +25,11 @@ use arrow::record_batch::RecordBatch;
 
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
+pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
 use self::sequence::Sequence;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+pub use self::window::{Evaluator, WindowReport};
+use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
 use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need};
 
@@ -53,8 +58,27 @@ pub trait Recall: std::fmt::Debug + Send {
     /// Says which table is not as expected; the memory is then as it was.
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String>;
 
+    /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
+    fn failures(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// How much it holds now.
     fn size(&self) -> Size;
+
+    /// What the tables of [`Recall::save`] can be used with.
+    fn bound(&self) -> Bound {
+        Bound::default()
+    }
+}
+
+/// What saved tables depend on, beside what the detection asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// They hold rows of the table `audit`.
+    pub rows: bool,
+    /// They hold what only the same version of the SQL engine understands.
+    pub engine: bool,
 }
 
 /// How much a memory holds.
@@ -113,11 +137,13 @@ const SHOWN: [Column; 34] = [
 pub struct MemoryOptions {
     /// How far events may be out of order within a lane.
     pub lateness: Duration,
+    /// How long a lane must be silent to be idle.
+    pub silence: Duration,
 }
 
 impl Default for MemoryOptions {
     fn default() -> MemoryOptions {
-        MemoryOptions { lateness: Duration::from_secs(60) }
+        MemoryOptions { lateness: Duration::from_secs(60), silence: Duration::from_secs(60) }
     }
 }
 
@@ -140,6 +166,7 @@ pub struct Memory {
     kinds: Kinds,
     need: Arc<Need>,
     lateness_us: i64,
+    silence_us: i64,
     timelines: BTreeMap<Arc<str>, Timeline>,
     counts: MemoryCounts,
 }
@@ -157,9 +184,10 @@ impl Memory {
             bodies.add(None, None, columns);
         }
         Some(Memory {
-            kinds: Kinds(detections.to_vec()),
+            kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies }),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
+            silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
             counts: MemoryCounts::default(),
         })
@@ -171,11 +199,18 @@ impl Memory {
     }
 
     /// Takes in what came of one chunk of a source, and answers what has become true by it, in order of event time.
-    pub fn take(&mut self, source: usize, heard: &[Heard], kept: &[KeptMatches], ended: &[LaneId]) -> Vec<Finding> {
+    ///
+    /// `now_us` is a clock of the caller, by which lanes are told to be idle.
+    pub fn take(
+        &mut self,
+        source: usize,
+        (heard, kept, ended): (&[Heard], &[KeptMatches], &[LaneId]),
+        now_us: i64,
+    ) -> Vec<Finding> {
         for one in heard {
             let timeline = self.timelines.entry(Arc::clone(&one.cluster_id));
             let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
-            timeline.heard((source, one.lane), one.newest_us);
+            timeline.heard((source, one.lane), one.newest_us, now_us);
         }
         kept.iter().for_each(|kept| self.keep(kept));
         let mut out = Vec::new();
@@ -184,6 +219,18 @@ impl Memory {
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
             ended.iter().for_each(|lane| timeline.ended((source, *lane)));
+        }
+        out
+    }
+
+    /// Lets lanes that were silent for long hold nothing back any more. To be called when nothing waits to be taken in:
+    /// a lane is not idle because its reader is busy.
+    pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for timeline in self.timelines.values_mut() {
+            if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
+                timeline.advance(until_us, &self.kinds, &mut out);
+            }
         }
         out
     }
@@ -203,6 +250,11 @@ impl Memory {
     /// The watermark of each cluster, microseconds since the epoch.
     pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
         self.timelines.iter().map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
+    }
+
+    /// What went wrong since somebody last asked: index of the detection, and how.
+    pub fn failures(&mut self) -> Vec<(usize, String)> {
+        self.timelines.values_mut().flat_map(Timeline::failures).collect()
     }
 
     /// How much each detection remembers, over all clusters; by its index.
@@ -238,6 +290,38 @@ impl Memory {
     }
 }
 
+/// What the memory of a detection keeps and when it answers, a line for each thing; `None` without a memory.
+pub fn describe(detections: &[Arc<Detection>], index: usize) -> Option<String> {
+    let detection = detections.get(index)?;
+    let memory = detection.memory.as_ref()?;
+    Some(match memory {
+        Kind::Window { .. } => {
+            Kinds::new(detections, SHOWN.into_iter().collect()).windows.get(&index)?.report().to_string()
+        }
+        Kind::Sequence { spec, .. } => {
+            let last = if spec.steps.last()?.absent { ", the last of which must not come" } else { "" };
+            format!(
+                "sequence   {} steps{last} with the same {}, within {} s\nkeeps      for each of them and each step the \
+                 latest way there; at most {} ways a cluster",
+                spec.steps.len(),
+                spec.by.join(", "),
+                spec.within.0.as_secs(),
+                sequence::WAYS_MAX,
+            )
+        }
+        Kind::FirstSeen(spec) => format!(
+            "first seen {}{}\nkeeps      16 bytes of key and 4 of time for each combination, exactly; at most {} a cluster, \
+             each until it was away for {} s\nlearns     for {} s after a cluster is first heard of{}",
+            spec.of.join(", "),
+            if spec.per.is_empty() { String::new() } else { format!(" for {}", spec.per.join(", ")) },
+            first_seen::KEYS_MAX,
+            spec.forget.0.as_secs(),
+            spec.learn.0.as_secs(),
+            spec.settle.map_or_else(String::new, |settle| format!(", and {} s of whoever is new", settle.0.as_secs())),
+        ),
+    })
+}
+
 /// How far each lane of a chunk has come, from the event times of all its rows: `rows` are lane, key of the cluster,
 /// event time and arrival.
 pub fn heard<'a>(rows: impl Iterator<Item = (LaneId, &'a str, i64, Option<i64>)>) -> Vec<Heard> {
@@ -257,16 +341,37 @@ pub fn heard<'a>(rows: impl Iterator<Item = (LaneId, &'a str, i64, Option<i64>)>
 
 /// Makes memories of detections.
 #[derive(Debug)]
-struct Kinds(Vec<Arc<Detection>>);
+struct Kinds {
+    detections: Vec<Arc<Detection>>,
+    /// By index of the detection: what its windows have in common.
+    windows: BTreeMap<usize, Arc<WindowRule>>,
+}
+
+impl Kinds {
+    fn new(detections: &[Arc<Detection>], shown: ColumnSet) -> Kinds {
+        let mut windows = BTreeMap::new();
+        for (index, detection) in detections.iter().enumerate() {
+            let Some(Kind::Window { spec, plan }) = &detection.memory else { continue };
+            let entity: Vec<Field> = detection.entity.iter().map(|name| Field::new(name)).collect();
+            let rule = WindowRule::new(index, Arc::clone(plan), spec, &entity, suppress_us(detection), shown);
+            windows.insert(index, Arc::new(rule.expect("the loader has checked the window and its entity")));
+        }
+        Kinds { detections: detections.to_vec(), windows }
+    }
+}
 
 impl Memories for Kinds {
     fn make(&self, index: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>> {
-        let detection = self.0.get(index)?;
+        let detection = self.detections.get(index)?;
         let cluster_id = Arc::clone(cluster_id);
-        let suppress_us = i64::try_from(detection.suppress.as_micros()).unwrap_or(i64::MAX);
         Some(match detection.memory.as_ref()? {
             Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),
-            Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us)),
+            Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us(detection))),
+            Kind::Window { .. } => Box::new(Window::new(Arc::clone(self.windows.get(&index)?), cluster_id)),
         })
     }
+}
+
+fn suppress_us(detection: &Detection) -> i64 {
+    i64::try_from(detection.suppress.as_micros()).unwrap_or(i64::MAX)
 }
