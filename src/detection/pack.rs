@@ -12,8 +12,8 @@ use chrono::NaiveDate;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::attack::Attack;
-use super::diagnostic::{Code, Diagnostic, Span, suggest};
+use super::attack::{Attack, AttackError};
+use super::diagnostic::{Code, Diagnostic, Span, nearly, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
 use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
@@ -205,6 +205,8 @@ enum FileKind {
 struct Loader {
     diagnostics: Vec<Diagnostic>,
     detections: Vec<(DetectionFile, Document)>,
+    /// Detections whose shape is wrong, so that only parts of them can be checked.
+    misshapen: Vec<Document>,
     exceptions: Vec<(ExceptionsFile, Document)>,
     lists: BTreeMap<String, Vec<String>>,
     samples: BTreeMap<String, Json>,
@@ -222,11 +224,10 @@ impl Loader {
         let document = Document { file: Arc::clone(&file.path), text: Arc::clone(&file.text), root };
         match kind_of(&document) {
             FileKind::List => self.list(&document),
-            FileKind::Detection if !file.support => {
-                if let Some(parsed) = self.typed(&schema::DETECTION, &document) {
-                    self.detections.push((parsed, document));
-                }
-            }
+            FileKind::Detection if !file.support => match self.typed(&schema::DETECTION, &document) {
+                Some(parsed) => self.detections.push((parsed, document)),
+                None => self.misshapen.push(document),
+            },
             FileKind::Exceptions if !file.support => {
                 if let Some(parsed) = self.typed(&schema::EXCEPTIONS, &document) {
                     self.exceptions.push((parsed, document));
@@ -310,6 +311,9 @@ impl Loader {
                 detections.insert(detection.id.to_string(), Arc::new(detection));
             }
             documents.insert(Arc::clone(&document.file), document);
+        }
+        for document in std::mem::take(&mut self.misshapen) {
+            Check { document: &document, planner: &planner, samples: &self.samples }.parts(&mut self.diagnostics);
         }
         let mut exceptions = Vec::new();
         for (file, document) in std::mem::take(&mut self.exceptions) {
@@ -423,6 +427,22 @@ impl Check<'_> {
         }
     }
 
+    /// What can be known of a file whose shape is wrong: its ATT&CK places and its query, where they are texts.
+    fn parts(&self, found: &mut Vec<Diagnostic>) {
+        let root = &self.document.root;
+        for (index, place) in root.get("attack").map(Node::items).unwrap_or_default().iter().enumerate() {
+            if let Value::Text(text) = &place.value {
+                self.attack_place(index, text, found);
+            }
+        }
+        let remembers = ["sequence", "window"].into_iter().any(|key| root.get(key).is_some());
+        if let (Some(Value::Text(sql)), false) = (root.get("sql").map(|node| &node.value), remembers)
+            && !sql.trim().is_empty()
+        {
+            self.planned(sql, &[Step::Key("sql")], found);
+        }
+    }
+
     /// The query, or the first of a sequence, and what the detection keeps in mind.
     fn plans(&self, file: &mut DetectionFile, found: &mut Vec<Diagnostic>) -> (Option<EventPlan>, Option<Memory>) {
         if let [first, second, ..] = file.memory_keys()[..] {
@@ -531,17 +551,16 @@ impl Check<'_> {
     }
 
     fn attack(&self, file: &DetectionFile, found: &mut Vec<Diagnostic>) -> Vec<Attack> {
-        let mut places = Vec::new();
-        for (index, text) in file.attack.iter().enumerate() {
-            match Attack::parse(text) {
-                Ok(attack) => places.push(attack),
-                Err(error) => {
-                    let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
-                    found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
-                }
-            }
-        }
-        places
+        let places = file.attack.iter().enumerate();
+        places.filter_map(|(index, text)| self.attack_place(index, text, found)).collect()
+    }
+
+    fn attack_place(&self, index: usize, text: &str, found: &mut Vec<Diagnostic>) -> Option<Attack> {
+        let fail = |error: AttackError| {
+            let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
+            found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
+        };
+        Attack::parse(text).map_err(fail).ok()
     }
 
     fn folder(&self, file: &DetectionFile, attack: &[Attack], found: &mut Vec<Diagnostic>) {
@@ -558,7 +577,10 @@ impl Check<'_> {
                 self.document.report(Code::Folder, span, message)
             }
             None => {
-                let message = format!("folder {folder}/ is no tactic");
+                // A site's own folders are named as it likes; one that is nearly a tactic's is a slip.
+                let tactics = super::attack::MATRIX.tactics.iter().filter_map(|tactic| tactic.folder.as_deref());
+                let Some(meant) = nearly(folder, tactics) else { return };
+                let message = format!("folder {folder}/ is no tactic, but nearly {meant}/");
                 self.document.report(Code::OddFolder, span, message)
             }
         };

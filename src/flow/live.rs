@@ -314,7 +314,8 @@ impl Sequencer {
                         Ok(()) => self.health.source(&name, SourceState::Finished),
                         Err(error) => {
                             self.health.source(&name, SourceState::Failed(error.message.clone()));
-                            self.metrics.emit(SourceFailed { source: &name, error: &error.message });
+                            let first = failure.is_none();
+                            self.metrics.emit(SourceFailed { source: &name, error: &error.message, first });
                             // The other sources hand over what they have; then the run ends with this error.
                             stop.request();
                             failure.get_or_insert(RunError::Source { name, error });
