@@ -14,6 +14,7 @@ use crate::detection::Detection;
 use crate::flow::work::{SourceSettings, Worker, chunk_of};
 use crate::model::{ColumnSet, Lane};
 use crate::stage::evaluate::{DetectionReport, Evaluator};
+use crate::stage::memory;
 
 /// Show how a detection is evaluated
 #[derive(Debug, clap::Args)]
@@ -71,15 +72,18 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
                 .tests
                 .iter()
                 .flat_map(|case| &case.events)
-                .filter_map(|spec| serde_json::to_vec(&set.event(spec)?).ok())
+                .filter_map(|spec| set.events(spec))
+                .flatten()
+                .filter_map(|event| serde_json::to_vec(&event).ok())
                 .collect();
             measure(&alone, &records)
         }
     };
     let report = all.explain(index);
+    let memory = memory::describe(&set.detections, index);
     match args.format {
-        Format::Human => human(detection, &report, &cost),
-        Format::Json => println!("{}", as_json(detection, &report, &cost)),
+        Format::Human => human(detection, &report, memory.as_deref(), &cost),
+        Format::Json => println!("{}", as_json(detection, &report, memory.as_deref(), &cost)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -89,7 +93,7 @@ fn measure(evaluator: &Arc<Evaluator>, records: &[impl AsRef<[u8]>]) -> Cost {
     const ROUNDS: u32 = 5;
     let lane = Lane { name: "events".into(), fallback_cluster: "events".into(), cluster: None };
     let chunk = chunk_of(records, lane);
-    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
+    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], None);
     let warm = worker.work(0, &chunk);
     let events = warm.counts.events.iter().sum::<u64>() as usize;
     let matches = warm.matched.iter().map(|matched| matched.matches.len()).sum();
@@ -119,7 +123,7 @@ fn names(columns: ColumnSet) -> Vec<&'static str> {
     columns.iter().map(|column| column.name()).collect()
 }
 
-fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
+fn human(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) {
     let any =
         |values: &Option<Vec<String>>| values.as_ref().map_or_else(|| "any".to_owned(), |values| values.join(", "));
     println!("{}: {}", detection.id, detection.title);
@@ -134,13 +138,17 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
         println!("    {}", shortened(&condition.text));
         println!("      {}, shared by {} detections", condition.how, condition.shared_by);
     }
+    if let Some(memory) = memory {
+        println!("  memory, of the events that pass:");
+        memory.lines().for_each(|line| println!("    {line}"));
+    }
     println!(
         "  cost       {:.0} ns an event to evaluate, {:.0} ns to decode what it reads ({} events, {} matches)",
         cost.evaluate_ns, cost.decode_ns, cost.events, cost.matches
     );
 }
 
-fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serde_json::Value {
+fn as_json(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) -> serde_json::Value {
     let conditions: Vec<serde_json::Value> = report
         .conditions
         .iter()
@@ -155,6 +163,7 @@ fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serd
         "verbs": report.verbs,
         "columns": names(detection.plan.columns),
         "general": report.general,
+        "memory": memory.map(|memory| memory.lines().collect::<Vec<_>>()),
         "conditions": conditions,
         "cost": {
             "events": cost.events,

@@ -68,7 +68,7 @@ fn a_good_file_loads_without_a_word() {
     assert_eq!(detection.suppress.as_secs(), 3600);
     assert_eq!(detection.attack[0].to_string(), "TA0004/T1611");
     assert_eq!(detection.uses, [Use::Alert]);
-    let event = loaded.set.event(&detection.tests[0].events[0]).expect("sample exists");
+    let event = &loaded.set.events(&detection.tests[0].events[0]).expect("sample exists")[0];
     assert_eq!(event["verb"], "create");
     assert_eq!(event.get("requestObject"), None);
 }
@@ -125,6 +125,29 @@ fn all_mistakes_of_all_files_come_at_once() {
         loaded.diagnostics.iter().map(shown).collect::<Vec<_>>()
     );
     assert_eq!(loaded.set.detections.len(), 1);
+}
+
+#[test]
+fn a_wrong_shape_does_not_hide_a_wrong_query_or_place() {
+    let wrong = GOOD.replace("severity: high", "severty: high").replace("AND privileged", "AND nope");
+    let loaded = with_samples(vec![file(PATH, &wrong.replace("TA0004/T1611", "TA0004/T1661"))]);
+    let found: Vec<String> = loaded.diagnostics.iter().map(shown).collect();
+    for part in ["KT0003", "KT0005", "KT0008", "KT0009"] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_sites_own_folder_may_be_named_as_it_likes() {
+    let at = |folder: &str| {
+        let loaded = with_samples(vec![file(&format!("{folder}/privileged-pod.yaml"), GOOD)]);
+        loaded.diagnostics.iter().map(shown).collect::<Vec<_>>()
+    };
+    for folder in ["my-detections", "detections", "site/team-a"] {
+        assert_eq!(at(folder), Vec::<String>::new(), "{folder}");
+    }
+    let slip = at("site/privilege-escalaton");
+    assert!(slip.len() == 1 && slip[0].contains("KT0110") && slip[0].contains("privilege-escalation"), "{slip:?}");
 }
 
 #[test]

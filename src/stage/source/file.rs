@@ -115,6 +115,9 @@ fn lanes(names: impl IntoIterator<Item = (Arc<str>, Arc<str>)>, cluster: &Option
     names.into_iter().map(lane).collect()
 }
 
+/// Files that could not be read, of which the error tells the names.
+const FAILURES_TOLD: usize = 10;
+
 /// Reads files one after the other; one that cannot be read does not keep the others from being read.
 fn read_files(
     paths: &[PathBuf],
@@ -128,12 +131,12 @@ fn read_files(
         let mut splitter = Splitter::new(lane as u32, Arc::clone(lanes), limits.clone(), intake.clone());
         let read = open(path).and_then(|mut reader| splitter.read_all(&mut reader, stop));
         match read {
-            Ok(Flow::On) => {}
+            Ok(Flow::On) => splitter.end(),
             Ok(Flow::Ended) => break,
             Err(error) => {
                 // What was read before a file breaks off is whole, but for its last line.
                 splitter.send(true);
-                tracing::error!(path = %path.display(), %error, "cannot read a file");
+                splitter.end();
                 failed.push(format!("{}: {error}", path.display()));
             }
         }
@@ -141,12 +144,11 @@ fn read_files(
     if failed.is_empty() {
         return Ok(());
     }
-    Err(SourceError::external(format!(
-        "{} of {} files could not be read: {}",
-        failed.len(),
-        paths.len(),
-        failed.join("; ")
-    )))
+    let count = failed.len();
+    failed.truncate(FAILURES_TOLD);
+    let more = if count > failed.len() { format!("; and {} more", count - failed.len()) } else { String::new() };
+    let (files, told) = (paths.len(), failed.join("; "));
+    Err(SourceError::external(format!("{count} of {files} files could not be read: {told}{more}")))
 }
 
 /// A reader of the uncompressed text.
@@ -269,12 +271,24 @@ impl Splitter {
         }
         self.offset += bytes.len() as u64;
         for part in records.chunks(self.limits.chunk_events) {
-            let chunk = Chunk { bytes: bytes.clone(), records: part.to_vec(), lanes: Arc::clone(&self.lanes) };
+            let chunk = Chunk {
+                bytes: bytes.clone(),
+                records: part.to_vec(),
+                lanes: Arc::clone(&self.lanes),
+                ended: Vec::new(),
+            };
             if self.intake.send(chunk).is_err() {
                 return Flow::Ended;
             }
         }
         Flow::On
+    }
+
+    /// Says that the lane has ended.
+    fn end(&self) {
+        let chunk = Chunk { lanes: Arc::clone(&self.lanes), ended: vec![self.lane], ..Chunk::default() };
+        // Whoever has stopped needs no end.
+        self.intake.send(chunk).ok();
     }
 
     /// A record that is longer than the limit is sent cut, once, and the rest of it is dropped.
@@ -294,7 +308,7 @@ impl Splitter {
         if std::mem::replace(&mut self.overlong, true) {
             return Flow::On;
         }
-        let chunk = Chunk { bytes, records: vec![record], lanes: Arc::clone(&self.lanes) };
+        let chunk = Chunk { bytes, records: vec![record], lanes: Arc::clone(&self.lanes), ended: Vec::new() };
         if self.intake.send(chunk).is_err() { Flow::Ended } else { Flow::On }
     }
 }
