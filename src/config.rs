@@ -27,7 +27,7 @@ pub use problem::{Problem, Source};
 pub use reference::{reference, schema};
 pub use shape::{
     BatchConfig, CloudName, Config, DetectionsConfig, ExceptionsConfig, HttpConfig, KafkaConfig, LimitsConfig,
-    LogConfig, Maturity, SourceConfig, SourceFormat,
+    LogConfig, SourceConfig,
 };
 pub use show::{Setting, settings, to_toml};
 pub use state::{StateAddress, StatePlace, default_folder as default_state_folder};

@@ -13,17 +13,17 @@ use super::exit::Failure;
 use super::pack::load_pack;
 use super::run_state;
 use crate::clock;
-use crate::config::{self, Config, Secret, SourceConfig, SourceFormat};
+use crate::config::{self, Config, Secret, SourceConfig};
 use crate::detection::DetectionSet;
 use crate::flow::lanes::SourceNames;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::work::SourceSettings;
 use crate::http;
-use crate::kafka;
+use crate::kafka::{self, Consuming};
 use crate::model::Severity;
 use crate::stage::alert::AlertOptions;
 use crate::stage::evaluate::Evaluator;
-use crate::stage::format::{Format as WireForm, FormatOptions, Limits};
+use crate::stage::format::{FormatOptions, Limits};
 use crate::stage::memory::MemoryOptions;
 use crate::stage::sink::{
     ConsoleFormat, Outbox, OutboxLimits, SinkError, SinkOptions, SinkStats, SinkUrl, open_alert_sink,
@@ -255,7 +255,7 @@ async fn start(
     };
     let state = run_state::open(config).await?;
     let positions = state.as_ref().map(|state| state.image.positions.clone()).unwrap_or_default();
-    let sources = open_sources(config, &metrics, &positions).await?;
+    let sources = open_sources(config, &metrics, &health, &positions).await?;
     sources.iter().for_each(|source| metrics.register_source(&source.name));
     // Held until the run has ended.
     let (state, _lock) = state.map_or((None, None), |state| (Some((state.snapshots, state.image)), state.lock));
@@ -263,7 +263,10 @@ async fn start(
         set,
         evaluator,
         alert_options: AlertOptions { severity_least, ..AlertOptions::new(clock::today()) },
-        memory_options: MemoryOptions { lateness: Duration::from_millis(config.lateness_ms) },
+        memory_options: MemoryOptions {
+            lateness: Duration::from_millis(config.lateness_ms),
+            silence: Duration::from_millis(config.idle_ms),
+        },
         sources,
         durable,
         durable_name,
@@ -443,15 +446,22 @@ async fn open_dead_letters(
 }
 
 /// `positions` are where an earlier run's state ends.
-async fn open_sources(config: &Config, metrics: &Metrics, positions: &Positions) -> Result<Vec<LiveSource>, Failure> {
+async fn open_sources(
+    config: &Config,
+    metrics: &Metrics,
+    health: &Health,
+    positions: &Positions,
+) -> Result<Vec<LiveSource>, Failure> {
     let mut sources: Vec<LiveSource> = Vec::new();
     for source in &config.sources {
         let mut names = SourceNames::default();
         sources.iter().for_each(|source| drop(names.next(&source.name)));
-        let (config, source, metrics, positions) = (config.clone(), source.clone(), metrics.clone(), positions.clone());
+        let (config, source, positions) = (config.clone(), source.clone(), positions.clone());
+        let (metrics, health) = (metrics.clone(), health.clone());
         let resume = move |name: &str| run_state::resume(positions.get(&names.clone().next(name)));
         // Opening may ask brokers, so it has a thread that may block.
-        let opened = tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics, &resume)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics, &health, &resume)).await;
         sources.push(opened.map_err(|error| Failure::environment(format!("opening a source failed: {error}")))??);
     }
     Ok(sources)
@@ -462,6 +472,7 @@ fn open_source(
     config: &Config,
     source: &SourceConfig,
     metrics: &Metrics,
+    health: &Health,
     resume: &dyn Fn(&str) -> HashMap<(String, i32), i64>,
 ) -> Result<LiveSource, Failure> {
     let url = source.url.as_str();
@@ -492,8 +503,8 @@ fn open_source(
         options.clusters.name = cluster.or(options.clusters.name);
         let name = address.topics.join(",");
         options.resume = resume(&name);
-        let (source, committer) =
-            KafkaSource::open(options, Arc::new(metrics.clone())).map_err(|error| failed(&error))?;
+        let events = Consuming::new(metrics.clone(), health.clone(), &name);
+        let (source, committer) = KafkaSource::open(options, Arc::new(events)).map_err(|error| failed(&error))?;
         return Ok(live(Box::new(source), committer, &name));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
@@ -553,17 +564,9 @@ fn secure(address: &mut HttpAddress, source: &SourceConfig) -> Result<(), Failur
 }
 
 fn settings(config: &Config, source: &SourceConfig) -> SourceSettings {
-    let format = match source.format {
-        SourceFormat::Auto => WireForm::Auto,
-        SourceFormat::Native => WireForm::Native,
-        SourceFormat::Eks => WireForm::Eks,
-        SourceFormat::Aks => WireForm::Aks,
-        SourceFormat::Gke => WireForm::Gke,
-        SourceFormat::OpenShift => WireForm::OpenShift,
-    };
     SourceSettings {
         format: FormatOptions {
-            format,
+            format: source.format,
             limits: Limits {
                 event_bytes: config.limits.event_bytes,
                 decompressed_bytes: config.limits.decompressed_bytes,
@@ -589,9 +592,10 @@ fn report(summary: &Summary) {
     let megabytes = summary.bytes as f64 / 1e6;
     let rate = if summary.seconds > 0.0 { summary.events as f64 / summary.seconds } else { 0.0 };
     anstream::eprintln!(
-        "{} alerts{}{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
+        "{} alerts{}{}{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
         summary.alerts,
         if by_severity.is_empty() { String::new() } else { format!(" ({})", by_severity.join(", ")) },
+        if summary.updates > 0 { format!(", {} updates of them", summary.updates) } else { String::new() },
         if summary.hidden > 0 { format!(", {} matches hidden by exceptions,", summary.hidden) } else { String::new() },
         summary.events,
         megabytes,
@@ -600,6 +604,9 @@ fn report(summary: &Summary) {
         summary.rejected,
         summary.truncated,
     );
+    if summary.late > 0 {
+        anstream::eprintln!("{} events came too late for detections with memory: see `lateness_ms`", summary.late);
+    }
     if summary.failures > 0 {
         anstream::eprintln!("{} evaluations failed: see the log above", summary.failures);
     }

@@ -10,8 +10,9 @@ const RECIPE: &str = "1";
 impl Detection {
     /// The meaning of what its memory keeps; `None` without a memory.
     ///
-    /// Covered are the queries, however they are spelled, the keys and lengths of time that decide what is kept. Not
-    /// covered: severity, texts, suppression, and how long a first-seen detection learns and remembers, as what
+    /// Covered are the queries, however they are spelled, the keys and lengths of time that decide what is kept, and of
+    /// a window the entity. Not covered: severity, texts, suppression, and how long a first-seen detection learns and
+    /// remembers, as what
     /// it has seen stays seen.
     pub fn state_fingerprint(&self) -> Option<String> {
         let memory = self.memory.as_ref()?;
