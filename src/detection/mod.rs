@@ -12,6 +12,7 @@ pub mod files;
 mod lint;
 mod lint_sql;
 mod memory;
+mod memory_baseline;
 mod pack;
 pub mod schema;
 mod shape;
@@ -29,5 +30,6 @@ pub use file::{
 };
 pub use lint::lint;
 pub use memory::{FirstSeenSpec, Length, SequenceSpec, StepSpec, WindowSpec};
+pub use memory_baseline::{AnomalySpec, IDLE, RhythmSpec, SilenceSpec, SpikeSpec, UnusualSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

@@ -6,12 +6,27 @@
 //! [`Recall`]: it is shown rows in that order, and is woken at the event times that it asks for. So what it answers is
 //! a function of the set of events, not of how they came.
 
+mod anomaly;
 mod entry;
+mod rhythm;
+mod silence;
+mod spike;
+mod tables;
+mod unusual;
+
+#[cfg(test)]
+mod fixture;
 
 use arrow::record_batch::RecordBatch;
+use serde_json::Value;
 
+pub use self::anomaly::Anomaly;
 pub use self::entry::{Entry, Field, Kept, Key, kept_rows, key_of};
-use crate::model::Finding;
+pub use self::rhythm::Rhythm;
+pub use self::silence::Silence;
+pub use self::spike::Spike;
+pub use self::unusual::Unusual;
+use crate::model::{Column, Finding, time_text};
 
 /// The memory of one detection in one cluster.
 ///
@@ -52,4 +67,15 @@ pub struct Size {
     pub bytes: u64,
     /// What was dropped for want of room since the start.
     pub shed: u64,
+}
+
+/// What makes a finding about a key one with others: the key, and the stretch of `bucket_us` that the event falls into;
+/// at 0 the event's request.
+fn identity_in(name: &[Value], entry: &Entry, bucket_us: i64) -> Vec<Value> {
+    let mut identity = name.to_vec();
+    identity.push(match bucket_us {
+        1.. => time_text(entry.event_us.div_euclid(bucket_us) * bucket_us).into(),
+        _ => entry.text(Column::RequestId).map_or_else(|| time_text(entry.event_us).into(), Value::from),
+    });
+    identity
 }
