@@ -21,6 +21,7 @@ use crate::model::Severity;
 use crate::stage::alert::AlertOptions;
 use crate::stage::evaluate::Evaluator;
 use crate::stage::format::{Format as WireForm, FormatOptions, Limits};
+use crate::stage::memory::MemoryOptions;
 use crate::stage::sink::{
     ConsoleFormat, Outbox, OutboxLimits, SinkError, SinkOptions, SinkStats, SinkUrl, open_alert_sink,
     open_dead_letter_sink,
@@ -244,6 +245,7 @@ async fn start(
         set,
         evaluator,
         alert_options: AlertOptions::new(clock::today()),
+        memory_options: MemoryOptions { lateness: Duration::from_millis(config.lateness_ms) },
         sources,
         durable,
         durable_name,

@@ -35,6 +35,10 @@ pub struct Config {
     /// Time between checkpoints: how much is read again after a crash, at most.
     #[schemars(range(min = 100, max = 600_000))]
     pub checkpoint_interval_ms: u64,
+    /// How far events may be out of order within a lane, milliseconds: detections with memory wait so long for
+    /// stragglers; what comes later still meets all other detections.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub lateness_ms: u64,
     /// Metrics and health pages.
     pub http: HttpConfig,
     /// Log lines, which go to standard error.
@@ -55,6 +59,7 @@ impl Default for Config {
             batch: BatchConfig::default(),
             workers: None,
             checkpoint_interval_ms: 5_000,
+            lateness_ms: 60_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
             limits: LimitsConfig::default(),

@@ -212,41 +212,6 @@ impl RhythmSpec {
     }
 }
 
-/// Fires as long as it is unusual: not when the same was seen on earlier days. There is no learning period.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct UnusualSpec {
-    /// The columns whose combination becomes usual: of the table, or computed by the SELECT list.
-    #[schemars(length(min = 1))]
-    pub of: Vec<String>,
-    /// On how many earlier days it makes a combination usual.
-    #[serde(default = "one")]
-    #[schemars(range(min = 1, max = 30))]
-    pub days: u32,
-    /// How long a combination may be away before it is unusual again.
-    pub forget: Length,
-}
-
-fn one() -> u32 {
-    1
-}
-
-impl UnusualSpec {
-    /// What is wrong with it, if anything.
-    ///
-    /// # Errors
-    /// Says which value cannot be, why, and what could.
-    pub fn check(&self) -> Result<(), String> {
-        if !(1..=30).contains(&self.days) {
-            return Err(format!("unusual: days {} is not between 1 and 30", self.days));
-        }
-        if self.forget.0 < Duration::from_secs(86_400) {
-            return Err("unusual: forget is under a day, but habits are counted in days; say 30d".to_owned());
-        }
-        unique("unusual: of", &self.of)
-    }
-}
-
 fn unique(what: &str, names: &[String]) -> Result<(), String> {
     let twice = names.iter().enumerate().find(|(place, name)| names[..*place].contains(name));
     match twice {
@@ -299,8 +264,5 @@ mod tests {
         let silence = r#"{"learn": "1d", "least": "15m", "times": 0.5}"#;
         let silence = serde_json::from_str::<SilenceSpec>(silence).expect("well-formed").check();
         assert!(silence.is_err_and(|error| error.contains("below 1")));
-        let unusual = r#"{"of": ["user_name"], "forget": "1h"}"#;
-        let unusual = serde_json::from_str::<UnusualSpec>(unusual).expect("well-formed").check();
-        assert!(unusual.is_err_and(|error| error.contains("under a day")));
     }
 }

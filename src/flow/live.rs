@@ -15,9 +15,12 @@ use tokio::sync::{mpsc, oneshot};
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
 use crate::clock::Instant;
 use crate::detection::DetectionSet;
-use crate::model::{Alert, Cloud, Column, DeadLetter, LaneId, MatchedRows, Position, RejectReason, SkipReason};
+use crate::model::{
+    Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
+};
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
+use crate::stage::memory::{Memory, MemoryOptions};
 use crate::stage::sink::{AlertSink, DeadLetterSink, Outbox, SinkError, Whose};
 use crate::stage::source::{Committer, Message, Source, SourceError, Stop, intakes};
 use crate::telemetry::{
@@ -46,6 +49,7 @@ pub struct Live {
     pub set: Arc<DetectionSet>,
     pub evaluator: Arc<Evaluator>,
     pub alert_options: AlertOptions,
+    pub memory_options: MemoryOptions,
     pub sources: Vec<LiveSource>,
     /// The first sink: gates the commit.
     pub durable: Box<dyn AlertSink>,
@@ -115,7 +119,10 @@ impl Live {
         let (sources, settings, committers, names) = split(self.sources);
         let (handles, outlet) = intakes(sources.len(), self.workers);
         let (results, outcomes) = mpsc::channel(self.workers);
-        spawn_workers(self.workers, outlet.work, results, &self.evaluator, &settings);
+        let memory = memory_of(&self.set, &self.memory_options);
+        let worker =
+            || Worker::new(Arc::clone(&self.evaluator), &settings, memory.as_ref().map(|m| Arc::clone(m.need())));
+        spawn_workers(self.workers, outlet.work, results, worker);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
             ended.push(spawn_source(source, intake, self.stop.clone(), name));
@@ -123,6 +130,7 @@ impl Live {
         }
         let mut sequencer = Sequencer {
             stage: AlertStage::new(Arc::clone(&self.set), self.alert_options),
+            memory,
             set: self.set,
             durable: self.durable,
             durable_name: self.durable_name,
@@ -155,6 +163,12 @@ impl Live {
             Ok(()) => Ok(sequencer.summary),
         }
     }
+}
+
+/// The memories of a set's detections.
+pub(super) fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
+    let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
+    Memory::new(&set.detections, excepted, options)
 }
 
 /// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
@@ -202,13 +216,12 @@ fn spawn_workers(
     count: usize,
     work: mpsc::Receiver<Message>,
     results: mpsc::Sender<Numbered>,
-    evaluator: &Arc<Evaluator>,
-    settings: &[SourceSettings],
+    make: impl Fn() -> Worker,
 ) {
     let work = Arc::new(Mutex::new(work));
     for number in 0..count {
         let (work, results) = (Arc::clone(&work), results.clone());
-        let mut worker = Worker::new(Arc::clone(evaluator), settings);
+        let mut worker = make();
         let run = move || {
             loop {
                 // The lock is held while waiting, so workers take chunks one after the other, in order.
@@ -229,6 +242,7 @@ fn spawn_workers(
 struct Sequencer {
     set: Arc<DetectionSet>,
     stage: AlertStage,
+    memory: Option<Memory>,
     durable: Box<dyn AlertSink>,
     durable_name: String,
     outboxes: Vec<Outbox>,
@@ -292,6 +306,14 @@ impl Sequencer {
                 },
             }
         }
+        // A run that was stopped goes on another time; only an input that is over closes what is open.
+        if failure.is_none()
+            && !stop.requested()
+            && let Some(memory) = &mut self.memory
+        {
+            let findings = memory.finish();
+            self.remember(&findings).await?;
+        }
         self.checkpoint().await?;
         failure.map_or(Ok(()), Err)
     }
@@ -306,7 +328,7 @@ impl Sequencer {
     }
 
     async fn take(&mut self, numbered: Numbered) -> Result<(), RunError> {
-        let Numbered { source, outcome, .. } = numbered;
+        let Numbered { source, mut outcome, .. } = numbered;
         self.count(source, &outcome);
         for (lane, offset) in outcome.next {
             self.pending.insert((source, lane), offset);
@@ -314,6 +336,22 @@ impl Sequencer {
         self.dead(&outcome.dead_letters).await?;
         for matched in &outcome.matched {
             let alerts = self.stage.accept(matched);
+            self.deliver(&alerts).await?;
+        }
+        if let Some(memory) = &mut self.memory {
+            outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
+            let findings = memory.take(source, &outcome.heard, &outcome.kept, &outcome.ended);
+            self.remember(&findings).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what detections with memory have found.
+    async fn remember(&mut self, findings: &[Finding]) -> Result<(), RunError> {
+        for finding in findings {
+            let detection = &self.set.detections[finding.detection];
+            self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
+            let alerts = self.stage.remember(finding);
             self.deliver(&alerts).await?;
         }
         Ok(())

@@ -110,6 +110,7 @@ impl Bench {
             set,
             evaluator,
             alert_options: AlertOptions::new(clock::today()),
+            memory_options: crate::stage::memory::MemoryOptions::default(),
             sources: vec![source],
             durable: Box::new(self.sink.clone()),
             durable_name: "memory".to_owned(),

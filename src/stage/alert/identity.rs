@@ -1,7 +1,7 @@
 //! Names that depend on nothing but content.
 //!
 //! A finding's uid covers the detection, the cluster, the entity and the bucket of the request's time, or the request
-//! alone where suppression is off. An emission's uid covers the finding and the events that the emission lists. Order
+//! alone where suppression is off; of a detection with memory, whatever its memory names. An emission's uid covers the finding and the events that the emission lists. Order
 //! of arrival, host, offset and the time of the run are no inputs, so a replay yields the same names.
 //!
 //! Every part is framed (a tag, then the length, then the bytes): no two lists of parts share one encoding, and null
@@ -43,6 +43,8 @@ pub enum Scope<'a> {
     },
     /// One finding for each request.
     Request(&'a str),
+    /// What a detection with memory says that makes it this finding.
+    Remembered { cluster_id: &'a str, parts: &'a [Value] },
 }
 
 /// The identity of a finding of `detection`.
@@ -61,6 +63,12 @@ pub fn finding(detection: &str, scope: Scope<'_>) -> FindingId {
         Scope::Request(request_id) => {
             frames.text(Some("request"));
             frames.text(Some(request_id));
+        }
+        Scope::Remembered { cluster_id, parts } => {
+            frames.text(Some("remembered"));
+            frames.text(Some(cluster_id));
+            frames.number(parts.len() as i64);
+            parts.iter().for_each(|value| frames.value(value));
         }
     }
     FindingId(frames.finish())
@@ -163,6 +171,8 @@ mod tests {
             finding("d", Scope::Bucket { cluster_id: None, entity: &[], start_us: 0, length_us: 1 }),
             finding("d", Scope::Bucket { cluster_id: Some(""), entity: &[], start_us: 0, length_us: 1 }),
             finding("d", Scope::Request("c")),
+            finding("d", Scope::Remembered { cluster_id: "c", parts: &[] }),
+            finding("d", Scope::Remembered { cluster_id: "", parts: &[json!("c")] }),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());

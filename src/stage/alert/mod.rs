@@ -17,6 +17,7 @@ mod exceptions;
 mod identity;
 mod ocsf;
 mod redact;
+mod remembered;
 mod row;
 mod scrub;
 mod spec;
@@ -35,7 +36,7 @@ use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
-use crate::model::{Activity, Alert, Column, Match, MatchedRows};
+use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows};
 
 /// A cell of a matched row as JSON: times as RFC 3339.
 pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
@@ -151,6 +152,55 @@ impl AlertStage {
         alerts
     }
 
+    /// Leaves of rows that detections with memory keep only those that no exception hides.
+    pub fn admit(&mut self, kept: &mut KeptMatches) {
+        let (mut exceptions, counts) = (self.exceptions.batch(&kept.rows.rows), &mut self.counts);
+        kept.matches.retain(|found| {
+            let hidden = exceptions.hides(found.detection, found.row);
+            counts.hidden += u64::from(hidden);
+            !hidden
+        });
+    }
+
+    /// Takes a finding of a detection with memory; returns what must be told at once. A finding that is told for the
+    /// first time is told with all its events; what is added later is gathered.
+    pub fn remember(&mut self, finding: &Finding) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let Some(spec) = self.specs.get(finding.detection) else { return alerts };
+        let matched = remembered::matched(finding);
+        let rows = Rows::new(&matched.rows);
+        let scope = Scope::Remembered { cluster_id: &finding.cluster_id, parts: &finding.identity };
+        let id = identity::finding(&spec.id, scope);
+        let mut first: Option<(Related, Event)> = None;
+        for found in &matched.matches {
+            let mut place = place(spec, &rows, &matched, found);
+            place.finding = id;
+            place.end_us = finding.at_us.saturating_add(spec.window_us().unwrap_or(0));
+            let related = place.related.clone();
+            match self.suppression.see(place) {
+                Seen::Duplicate => self.counts.duplicates += 1,
+                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found))),
+                Seen::Further { shown } => {
+                    self.counts.suppressed += u64::from(first.is_none());
+                    if shown {
+                        self.suppression.show(id, Event::of(spec, &rows, &matched, found));
+                    }
+                }
+            }
+        }
+        if let Some((related, event)) = first {
+            let rest = self.suppression.take(id);
+            alerts.extend(create_whole(spec, id, finding.at_us, (related, event), rest, &self.options));
+            self.counts.created += 1;
+            for update in self.suppression.shrink() {
+                tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+            }
+        } else if let Some(update) = self.suppression.overflow(id) {
+            tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+        }
+        alerts
+    }
+
     /// The updates that have gathered, oldest first; afterwards nothing is held back.
     pub fn flush(&mut self) -> Vec<Alert> {
         let mut alerts = Vec::new();
@@ -225,6 +275,39 @@ fn create(
         last_us: event_us,
         related: &[related],
         events: &[event],
+    };
+    emission::render(&emission, options.evidence_bytes_max)
+}
+
+/// The first emission about a finding that has several events from the start.
+fn create_whole(
+    spec: &AlertSpec,
+    finding: FindingId,
+    at_us: i64,
+    first: (Related, Event),
+    rest: Option<Update>,
+    options: &AlertOptions,
+) -> Option<Alert> {
+    let (related, event) = first;
+    let mut last_us = related.event_us;
+    let (mut all, mut events) = (vec![related], Vec::new());
+    if let Some(update) = rest {
+        last_us = last_us.max(update.last_us);
+        all.extend(update.related);
+        events = update.events;
+    }
+    events.push(event);
+    events.truncate(options.limits.shown_max.max(1));
+    let emission = Emission {
+        spec,
+        finding,
+        activity: Activity::Create,
+        count: all.len() as u64,
+        created_us: at_us,
+        first_us: all.iter().map(|one| one.event_us).min().unwrap_or(at_us),
+        last_us,
+        related: all.get(..options.limits.listed_max).unwrap_or(&all),
+        events: &events,
     };
     emission::render(&emission, options.evidence_bytes_max)
 }

@@ -250,7 +250,8 @@ impl Suppression {
         told
     }
 
-    fn take(&mut self, id: FindingId) -> Option<Update> {
+    /// What a finding has to tell, before its time.
+    pub fn take(&mut self, id: FindingId) -> Option<Update> {
         let finding = self.open.get_mut(&id)?;
         let pending = finding.pending.take()?;
         self.pending_bytes -= pending.bytes;

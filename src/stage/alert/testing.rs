@@ -67,7 +67,7 @@ pub fn request(number: u64, set: Value) -> TestRow {
 pub fn matched(rows: &[TestRow], detections: usize) -> MatchedRows {
     let arrays = COLUMNS.iter().map(|info| column(info, rows)).collect();
     let matches = rows.iter().enumerate().flat_map(|(row, given)| {
-        (0..detections).map(move |detection| Match { detection, row, computed: given.computed.clone() })
+        (0..detections).map(move |detection| Match { detection, step: 0, row, computed: given.computed.clone() })
     });
     MatchedRows {
         rows: RecordBatch::try_new(Arc::clone(&AUDIT_SCHEMA), arrays).unwrap(),

@@ -13,7 +13,12 @@ fn row(event: &Value) -> Value {
 
 fn row_with(event: &Value, trusted: &[&str]) -> Value {
     let text = event.to_string();
-    let chunk = Chunk { bytes: Bytes::from(text.into_bytes()), records: Vec::new(), lanes: Arc::from([lane()]) };
+    let chunk = Chunk {
+        bytes: Bytes::from(text.into_bytes()),
+        records: Vec::new(),
+        lanes: Arc::from([lane()]),
+        ended: Vec::new(),
+    };
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().expect("a network")).collect();
     let mut builder = BatchBuilder::new(Arc::new(Need::everything()), trusted, &chunk);
     let origin =

@@ -26,8 +26,8 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use self::population::{Faded, Population};
-use super::tables::{Reader, Writer};
-use super::{Entry, Field, Key, Recall, Size, identity_in, kept_rows};
+use super::tables::{float_column, floats, int_column, ints64, named, parsed, table, text_column, texts};
+use super::{Entry, Field, Key, Recall, Size, identity_in, kept_rows, key_of, with};
 use crate::detection::{AnomalySpec, IDLE};
 use crate::model::Finding;
 
@@ -94,19 +94,28 @@ pub struct Anomaly {
     /// What is left of a day after one more.
     fade: f64,
     values_max: u64,
-    first_us: Option<i64>,
+    /// Event time at which the cluster was first heard of.
+    born_us: i64,
     tidied: i64,
+    known: Known,
+    shed: u64,
+}
+
+/// All that is remembered.
+#[derive(Debug, Default)]
+struct Known {
     everybody: Population,
     groups: HashMap<Group, Population>,
     actors: HashMap<Key, Actor>,
+    /// How many values all of these have.
     values: u64,
-    shed: u64,
 }
 
 impl Anomaly {
     /// The memory of the detection of this index in its set, empty. Findings about one key are one as long as they
-    /// fall into the same stretch of `suppress_us`; at 0 each request is one.
-    pub fn new(spec: &AnomalySpec, detection: usize, cluster_id: Arc<str>, suppress_us: i64) -> Anomaly {
+    /// fall into the same stretch of `suppress_us`; at 0 each request is one. `born_us` is the event time at which the
+    /// cluster was first heard of.
+    pub fn new(spec: &AnomalySpec, detection: usize, cluster_id: Arc<str>, born_us: i64, suppress_us: i64) -> Anomaly {
         let feature =
             |name: &String| Feature { field: Field::new(name), place: spec.places.contains(name), idle: name == IDLE };
         let half_life_days = spec.half_life.us() as f64 / DAY_US as f64;
@@ -122,12 +131,9 @@ impl Anomaly {
             bucket_us: suppress_us,
             fade: (-1.0 / half_life_days).exp2(),
             values_max: VALUES_MAX,
-            first_us: None,
+            born_us,
             tidied: i64::MIN,
-            everybody: Population::default(),
-            groups: HashMap::new(),
-            actors: HashMap::new(),
-            values: 0,
+            known: Known::default(),
             shed: 0,
         }
     }
@@ -168,7 +174,7 @@ impl Anomaly {
     ) -> (f64, Vec<Judged>) {
         let mut chain: Vec<(f64, &Group, &Population)> = Vec::new();
         for group in groups {
-            if let Some(population) = self.groups.get(group) {
+            if let Some(population) = self.known.groups.get(group) {
                 chain.push((population.days.at(day, self.fade), group, population));
             }
         }
@@ -176,12 +182,12 @@ impl Anomaly {
         let mut judged = Vec::new();
         for (feature, value) in values.iter().enumerate() {
             let Some(value) = value else { continue };
-            let known = self.everybody.value(feature, value);
+            let known = self.known.everybody.value(feature, value);
             let new_place = known.is_none_or(|known| known.since + 1 >= day);
             if self.features.get(feature).is_some_and(|feature| feature.place) && new_place {
                 continue;
             }
-            let mut p = self.everybody.smooth(feature, value, day, self.fade, PRIOR, GROUP_STRENGTH);
+            let mut p = self.known.everybody.smooth(feature, value, day, self.fade, PRIOR, GROUP_STRENGTH);
             for (_, _, population) in &chain {
                 p = population.smooth(feature, value, day, self.fade, p, GROUP_STRENGTH);
             }
@@ -200,17 +206,17 @@ impl Anomaly {
 
     fn learn(&mut self, values: &[Option<Box<str>>], groups: Vec<Group>, key: Key, name: Vec<Value>, at_us: i64) {
         let (day, fade) = (at_us.div_euclid(DAY_US), self.fade);
-        if self.values >= self.values_max && self.tidied < day {
+        if self.known.values >= self.values_max && self.tidied < day {
             self.tidy(day);
         }
         let fresh = || Actor { name, last_us: at_us, habits: Population::default() };
-        let actor = self.actors.entry(key).or_insert_with(fresh);
+        let actor = self.known.actors.entry(key).or_insert_with(fresh);
         actor.last_us = at_us;
         if actor.habits.days.amount == 0.0 || actor.habits.days.day != day {
             actor.habits.days.add(day, fade);
-            self.everybody.days.add(day, fade);
+            self.known.everybody.days.add(day, fade);
             for group in &groups {
-                self.groups.entry(group.clone()).or_default().days.add(day, fade);
+                self.known.groups.entry(group.clone()).or_default().days.add(day, fade);
             }
         }
         for (feature, value) in values.iter().enumerate() {
@@ -219,18 +225,18 @@ impl Anomaly {
             if known.is_some_and(|known| known.day == day) {
                 continue;
             }
-            if known.is_none() && self.values >= self.values_max {
+            if known.is_none() && self.known.values >= self.values_max {
                 self.shed += 1;
                 continue;
             }
             let mut fresh = u64::from(actor.habits.add(feature, value, day, fade));
-            fresh += u64::from(self.everybody.add(feature, value, day, fade));
+            fresh += u64::from(self.known.everybody.add(feature, value, day, fade));
             for group in &groups {
-                if let Some(population) = self.groups.get_mut(group) {
+                if let Some(population) = self.known.groups.get_mut(group) {
                     fresh += u64::from(population.add(feature, value, day, fade));
                 }
             }
-            self.values += fresh;
+            self.known.values += fresh;
         }
     }
 
@@ -238,22 +244,16 @@ impl Anomaly {
     fn tidy(&mut self, day: i64) {
         let fade = self.fade;
         self.tidied = day;
-        self.everybody.tidy(day, fade, FORGOTTEN);
-        for population in self.groups.values_mut() {
+        self.known.everybody.tidy(day, fade, FORGOTTEN);
+        for population in self.known.groups.values_mut() {
             population.tidy(day, fade, FORGOTTEN);
         }
-        for actor in self.actors.values_mut() {
+        for actor in self.known.actors.values_mut() {
             actor.habits.tidy(day, fade, FORGOTTEN);
         }
-        self.groups.retain(|_, population| population.days.at(day, fade) >= FORGOTTEN);
-        self.actors.retain(|_, actor| actor.habits.days.at(day, fade) >= FORGOTTEN);
-        self.values = self.count();
-    }
-
-    fn count(&self) -> u64 {
-        let groups: u64 = self.groups.values().map(Population::len).sum();
-        let actors: u64 = self.actors.values().map(|actor| actor.habits.len()).sum();
-        self.everybody.len() + groups + actors
+        self.known.groups.retain(|_, population| population.days.at(day, fade) >= FORGOTTEN);
+        self.known.actors.retain(|_, actor| actor.habits.days.at(day, fade) >= FORGOTTEN);
+        self.known.values = self.known.count();
     }
 
     /// What an alert says beside the score, the most surprising first.
@@ -277,9 +277,9 @@ impl Anomaly {
                 habits.map(|habits| habits.usual(one.feature, day, self.fade, USUAL_MAX)).unwrap_or_default();
             let mut whose = "own";
             if known.is_empty() {
-                let smallest = groups.iter().filter_map(|group| self.groups.get(group));
+                let smallest = groups.iter().filter_map(|group| self.known.groups.get(group));
                 let smallest = smallest.min_by(|a, b| a.days.at(day, self.fade).total_cmp(&b.days.at(day, self.fade)));
-                let peers = smallest.unwrap_or(&self.everybody);
+                let peers = smallest.unwrap_or(&self.known.everybody);
                 (known, whose) = (peers.usual(one.feature, day, self.fade, USUAL_MAX), "peers'");
             }
             usual.push(format!(
@@ -289,7 +289,16 @@ impl Anomaly {
         }
         (reasons.into(), usual.into())
     }
+}
 
+impl Known {
+    fn count(&self) -> u64 {
+        let groups: u64 = self.groups.values().map(Population::len).sum();
+        let actors: u64 = self.actors.values().map(|actor| actor.habits.len()).sum();
+        self.everybody.len() + groups + actors
+    }
+
+    /// Kind, name, time of the last event and habits of everything remembered, in an order of its own.
     fn populations(&self) -> Vec<(&'static str, String, i64, &Population)> {
         let mut all = vec![("all", "[]".to_owned(), 0, &self.everybody)];
         let mut groups: Vec<_> = self.groups.iter().collect();
@@ -305,68 +314,55 @@ impl Anomaly {
         all
     }
 
-    fn put_population(&mut self, kind: &str, name: &str, last_us: i64) -> Result<&mut Population, String> {
-        let wrong = || format!("table 'populations': '{name}' is no name");
+    fn population(&mut self, kind: &str, name: &str, last_us: i64) -> Result<&mut Population, String> {
         match kind {
             "all" => Ok(&mut self.everybody),
-            "group" => {
-                let (column, name): (usize, Box<str>) = serde_json::from_str(name).map_err(|_| wrong())?;
-                Ok(self.groups.entry((column, name)).or_default())
-            }
+            "group" => Ok(self.groups.entry(parsed(name)?).or_default()),
             _ => {
-                let name: Vec<Value> = serde_json::from_str(name).map_err(|_| wrong())?;
-                let fresh = || Actor { name: name.clone(), last_us, habits: Population::default() };
-                Ok(&mut self.actors.entry(super::key_of(&name)).or_insert_with(fresh).habits)
+                let name: Vec<Value> = parsed(name)?;
+                let key = key_of(&name);
+                let fresh = || Actor { name, last_us, habits: Population::default() };
+                Ok(&mut self.actors.entry(key).or_insert_with(fresh).habits)
             }
         }
     }
 
-    fn put_back(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        let clock = Reader::open(tables, "clock")?;
-        self.first_us = clock.ints("first_us")?.first().copied();
-        let populations = Reader::open(tables, "populations")?;
-        let (kinds, names) = (populations.texts("kind")?, populations.texts("name")?);
-        let (amounts, days) = (populations.floats("amount")?, populations.ints("day")?);
-        let (sinces, lasts) = (populations.ints("since")?, populations.ints("last_us")?);
-        for row in 0..populations.rows() {
+    fn read(tables: &[(String, RecordBatch)], features: usize) -> Result<Known, String> {
+        let mut known = Known::default();
+        let populations = named(tables, "populations")?;
+        let (kinds, names) = (texts(populations, "kind")?, texts(populations, "name")?);
+        let (amounts, days) = (floats(populations, "amount")?, ints64(populations, "day")?);
+        let (sinces, lasts) = (ints64(populations, "since")?, ints64(populations, "last_us")?);
+        for row in 0..populations.num_rows() {
             let days = Faded { amount: amounts[row], day: days[row], since: sinces[row] };
-            self.put_population(kinds[row], names[row], lasts[row])?.days = days;
+            known.population(&kinds[row], &names[row], lasts[row])?.days = days;
         }
-        let values = Reader::open(tables, "values")?;
-        let (owners, features) = (values.ints("population")?, values.ints("feature")?);
-        let (texts, amounts) = (values.texts("value")?, values.floats("amount")?);
-        let (days, sinces) = (values.ints("day")?, values.ints("since")?);
-        for row in 0..values.rows() {
+        let values = named(tables, "values")?;
+        let (owners, places) = (ints64(values, "population")?, ints64(values, "feature")?);
+        let (names_of, amounts) = (texts(values, "value")?, floats(values, "amount")?);
+        let (days, sinces) = (ints64(values, "day")?, ints64(values, "since")?);
+        for row in 0..values.num_rows() {
             let owner = usize::try_from(owners[row]).ok().filter(|owner| *owner < kinds.len());
-            let feature = usize::try_from(features[row]).ok().filter(|feature| *feature < self.features.len());
+            let feature = usize::try_from(places[row]).ok().filter(|feature| *feature < features);
             let (Some(owner), Some(feature)) = (owner, feature) else {
-                return Err(format!("table 'values': row {row} belongs to nothing"));
+                return Err(format!("table values: row {row} belongs to nothing"));
             };
-            let known = Faded { amount: amounts[row], day: days[row], since: sinces[row] };
-            self.put_population(kinds[owner], names[owner], lasts[owner])?.put(feature, texts[row], known);
+            let days = Faded { amount: amounts[row], day: days[row], since: sinces[row] };
+            known.population(&kinds[owner], &names[owner], lasts[owner])?.put(feature, &names_of[row], days);
         }
-        self.values = self.count();
-        Ok(())
-    }
-
-    fn empty(&mut self) {
-        self.first_us = None;
-        self.everybody = Population::default();
-        self.groups.clear();
-        self.actors.clear();
-        self.values = 0;
+        known.values = known.count();
+        Ok(known)
     }
 }
 
 impl Recall for Anomaly {
     fn see(&mut self, _step: usize, entry: &Entry, out: &mut Vec<Finding>) {
-        let first_us = *self.first_us.get_or_insert(entry.event_us);
         let (key, name) = entry.key(&self.per);
-        let actor = self.actors.get(&key);
+        let actor = self.known.actors.get(&key);
         let values = self.values_of(entry, actor);
         let groups = self.groups_of(entry);
         let day = entry.event_us.div_euclid(DAY_US);
-        if entry.event_us - first_us >= self.learn_us && values.iter().any(Option::is_some) {
+        if entry.event_us - self.born_us >= self.learn_us && values.iter().any(Option::is_some) {
             let (score, judged) = self.judge(&values, &groups, actor, day);
             if score >= self.threshold {
                 let (reasons, usual) = self.explain(judged, actor, &groups, day);
@@ -375,11 +371,7 @@ impl Recall for Anomaly {
                     cluster_id: Arc::clone(&self.cluster_id),
                     identity: identity_in(&name, entry, self.bucket_us),
                     at_us: entry.event_us,
-                    computed: vec![
-                        ("score".into(), rounded(score)),
-                        ("reasons".into(), reasons),
-                        ("usual".into(), usual),
-                    ],
+                    computed: with(entry, [("score", rounded(score)), ("reasons", reasons), ("usual", usual)]),
                     evidence: kept_rows(std::slice::from_ref(entry)),
                 });
             }
@@ -390,7 +382,7 @@ impl Recall for Anomaly {
     }
 
     fn save(&self) -> Vec<(String, RecordBatch)> {
-        let all = self.populations();
+        let all = self.known.populations();
         let values: Vec<_> = all
             .iter()
             .enumerate()
@@ -401,40 +393,34 @@ impl Recall for Anomaly {
                     .map(move |(feature, value, known)| (owner as i64, feature as i64, value, known))
             })
             .collect();
-        let populations = Writer::default()
-            .texts("kind", all.iter().map(|one| one.0))
-            .texts("name", all.iter().map(|one| &one.1))
-            .ints("last_us", all.iter().map(|one| one.2))
-            .floats("amount", all.iter().map(|one| one.3.days.amount))
-            .ints("day", all.iter().map(|one| one.3.days.day))
-            .ints("since", all.iter().map(|one| one.3.days.since));
-        let values = Writer::default()
-            .ints("population", values.iter().map(|one| one.0))
-            .ints("feature", values.iter().map(|one| one.1))
-            .texts("value", values.iter().map(|one| one.2))
-            .floats("amount", values.iter().map(|one| one.3.amount))
-            .ints("day", values.iter().map(|one| one.3.day))
-            .ints("since", values.iter().map(|one| one.3.since));
-        vec![
-            ("clock".to_owned(), Writer::default().ints("first_us", self.first_us).table()),
-            ("populations".to_owned(), populations.table()),
-            ("values".to_owned(), values.table()),
-        ]
+        let populations = table(vec![
+            ("kind", text_column(all.iter().map(|one| one.0))),
+            ("name", text_column(all.iter().map(|one| &one.1))),
+            ("last_us", int_column(all.iter().map(|one| one.2))),
+            ("amount", float_column(all.iter().map(|one| one.3.days.amount))),
+            ("day", int_column(all.iter().map(|one| one.3.days.day))),
+            ("since", int_column(all.iter().map(|one| one.3.days.since))),
+        ]);
+        let values = table(vec![
+            ("population", int_column(values.iter().map(|one| one.0))),
+            ("feature", int_column(values.iter().map(|one| one.1))),
+            ("value", text_column(values.iter().map(|one| one.2))),
+            ("amount", float_column(values.iter().map(|one| one.3.amount))),
+            ("day", int_column(values.iter().map(|one| one.3.day))),
+            ("since", int_column(values.iter().map(|one| one.3.since))),
+        ]);
+        vec![("populations".to_owned(), populations), ("values".to_owned(), values)]
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        self.empty();
-        let done = self.put_back(tables);
-        if done.is_err() {
-            self.empty();
-        }
-        done
+        self.known = Known::read(tables, self.features.len())?;
+        Ok(())
     }
 
     fn size(&self) -> Size {
         // A value is a short text and three numbers in a hash table.
-        let bytes = self.values * 96 + self.actors.len() as u64 * 256;
-        Size { rows: 0, keys: self.actors.len() as u64, bytes, shed: self.shed }
+        let bytes = self.known.values * 96 + self.known.actors.len() as u64 * 256;
+        Size { rows: 0, keys: self.known.actors.len() as u64, bytes, shed: self.shed }
     }
 }
 

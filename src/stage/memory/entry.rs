@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::interleave;
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
@@ -26,6 +26,18 @@ impl Kept {
         let schema = rows.rows.schema_ref();
         let places = COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
         Kept { rows, places }
+    }
+
+    /// The event time of a row, microseconds since the epoch: where it runs more than five minutes ahead of the
+    /// transport's clock, the time of arrival.
+    pub fn event_us(&self, row: usize) -> Option<i64> {
+        let array = self.array(Column::EventTime, row)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        Some(clamped(array.value(row), self.rows.arrival_ms.get(row).copied().flatten()))
+    }
+
+    /// Value of a text column, `None` where it is null or not kept.
+    pub fn text(&self, column: Column, row: usize) -> Option<&str> {
+        Some(self.array(column, row)?.as_string_opt::<i32>()?.value(row))
     }
 
     /// The rows as a batch of the columns that were kept.
@@ -64,16 +76,15 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a row of kept rows, with what the detection's SELECT list computed for it.
-    pub fn new(kept: &Arc<Kept>, row: usize, computed: Arc<[(Arc<str>, Value)]>) -> Entry {
-        let time = kept
-            .array(Column::EventTime, row)
-            .and_then(|array| Some(array.as_primitive_opt::<TimestampMicrosecondType>()?.value(row)));
-        Entry { event_us: time.unwrap_or_default(), kept: Arc::clone(kept), row, computed }
+    ///
+    /// `event_us` is the event time to go by, which a clock that runs ahead does not set.
+    pub fn new(kept: &Arc<Kept>, row: usize, event_us: i64, computed: Arc<[(Arc<str>, Value)]>) -> Entry {
+        Entry { event_us, kept: Arc::clone(kept), row, computed }
     }
 
     /// Value of a text column, `None` where it is null or not kept.
     pub fn text(&self, column: Column) -> Option<&str> {
-        Some(self.kept.array(column, self.row)?.as_string_opt::<i32>()?.value(self.row))
+        self.kept.text(column, self.row)
     }
 
     /// Value of an integer column, `None` where it is null or not kept.
@@ -111,6 +122,12 @@ impl Entry {
         (&self.kept, self.row)
     }
 
+    /// The same, sharing nothing with its chunk: for what is remembered for long.
+    pub fn owned(&self) -> Entry {
+        let kept = Arc::new(Kept::new(kept_rows(std::slice::from_ref(self))));
+        Entry { event_us: self.event_us, kept, row: 0, computed: Arc::clone(&self.computed) }
+    }
+
     /// Whether the request did something: it was accepted (a code below 400, or none known) and was no dry run.
     pub fn succeeded(&self) -> bool {
         self.int(Column::ResponseCode).is_none_or(|code| code < 400) && self.bool(Column::DryRun) != Some(true)
@@ -136,10 +153,7 @@ pub fn key_of(values: &[Value]) -> Key {
 pub fn kept_rows(entries: &[Entry]) -> KeptRows {
     let arrival_ms = entries.iter().map(|entry| entry.kept.rows.arrival_ms.get(entry.row).copied().flatten()).collect();
     let Some(first) = entries.first() else {
-        return KeptRows {
-            rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
-            arrival_ms,
-        };
+        return KeptRows { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), arrival_ms };
     };
     let mut chunks: Vec<&Arc<Kept>> = Vec::new();
     let mut places = Vec::with_capacity(entries.len());
@@ -162,4 +176,13 @@ pub fn kept_rows(entries: &[Entry]) -> KeptRows {
     let columns: Result<Vec<ArrayRef>, _> = columns.collect();
     let rows = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
     KeptRows { rows: rows.expect("chunks of one run have the same columns"), arrival_ms }
+}
+
+/// An event time, or the time of arrival where it runs more than five minutes ahead of that.
+pub fn clamped(event_us: i64, arrival_ms: Option<i64>) -> i64 {
+    const AHEAD_US: i64 = 5 * 60 * 1_000_000;
+    match arrival_ms.map(|ms| ms.saturating_mul(1000)) {
+        Some(arrival_us) if event_us > arrival_us.saturating_add(AHEAD_US) => arrival_us,
+        _ => event_us,
+    }
 }

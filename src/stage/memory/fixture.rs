@@ -21,7 +21,7 @@ pub fn entry(event_us: i64, texts: &[(&str, &str)], code: i64, computed: &[(&str
     let kept = Arc::new(Kept::new(KeptRows { rows, arrival_ms: vec![None] }));
     let computed: Vec<(Arc<str>, Value)> =
         computed.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
-    Entry::new(&kept, 0, computed.into())
+    Entry::new(&kept, 0, event_us, computed.into())
 }
 
 /// Shows events to a memory in order, waking it where it asks for it, as its flow does.

@@ -13,8 +13,8 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::anomaly::rounded;
-use super::tables::{Reader, Writer};
-use super::{Entry, Field, Key, Recall, Size, kept_rows, key_of};
+use super::tables::{int_column, ints64, named, parsed, table, text_column, texts};
+use super::{Entry, Field, Key, Recall, Size, kept_rows, key_of, with};
 use crate::detection::RhythmSpec;
 use crate::model::{Finding, time_text};
 
@@ -93,12 +93,15 @@ impl Rhythm {
             cluster_id: Arc::clone(&self.cluster_id),
             identity,
             at_us: entry.event_us,
-            computed: vec![
-                ("interval_seconds".into(), rounded(rhythm.interval_us as f64 / 1e6)),
-                ("beats".into(), rhythm.beats.into()),
-                ("since".into(), time_text(rhythm.began_us).into()),
-                ("usual".into(), format!("{} requests at irregular times before", beat.irregular).into()),
-            ],
+            computed: with(
+                entry,
+                [
+                    ("interval_seconds", rounded(rhythm.interval_us as f64 / 1e6)),
+                    ("beats", rhythm.beats.into()),
+                    ("since", time_text(rhythm.began_us).into()),
+                    ("usual", format!("{} requests at irregular times before", beat.irregular).into()),
+                ],
+            ),
             evidence: kept_rows(std::slice::from_ref(entry)),
         }
     }
@@ -182,30 +185,28 @@ impl Recall for Rhythm {
         let mut keys: Vec<_> = self.keys.iter().collect();
         keys.sort_by_key(|(key, _)| *key);
         let all = || keys.iter().map(|(_, beat)| *beat);
-        let table = Writer::default()
-            .texts("name", all().map(|beat| json!(beat.name).to_string()))
-            .texts("recent", all().map(|beat| json!(beat.recent).to_string()))
-            .ints("irregular", all().map(|beat| i64::from(beat.irregular)));
+        let beats = table(vec![
+            ("name", text_column(all().map(|beat| json!(beat.name).to_string()))),
+            ("recent", text_column(all().map(|beat| json!(beat.recent).to_string()))),
+            ("irregular", int_column(all().map(|beat| i64::from(beat.irregular)))),
+        ]);
         let proposals: Vec<(usize, &Proposal)> =
             all().enumerate().flat_map(|(owner, beat)| beat.proposals.iter().map(move |one| (owner, one))).collect();
-        let proposed = Writer::default()
-            .ints("key", proposals.iter().map(|(owner, _)| *owner as i64))
-            .ints("began_us", proposals.iter().map(|(_, one)| one.began_us))
-            .ints("last_us", proposals.iter().map(|(_, one)| one.last_us))
-            .ints("interval_us", proposals.iter().map(|(_, one)| one.interval_us))
-            .ints("beats", proposals.iter().map(|(_, one)| i64::from(one.beats)))
-            .ints("others", proposals.iter().map(|(_, one)| i64::from(one.others)))
-            .ints("told", proposals.iter().map(|(_, one)| i64::from(one.told)));
-        vec![("keys".to_owned(), table.table()), ("proposals".to_owned(), proposed.table())]
+        let proposed = table(vec![
+            ("key", int_column(proposals.iter().map(|(owner, _)| *owner as i64))),
+            ("began_us", int_column(proposals.iter().map(|(_, one)| one.began_us))),
+            ("last_us", int_column(proposals.iter().map(|(_, one)| one.last_us))),
+            ("interval_us", int_column(proposals.iter().map(|(_, one)| one.interval_us))),
+            ("beats", int_column(proposals.iter().map(|(_, one)| i64::from(one.beats)))),
+            ("others", int_column(proposals.iter().map(|(_, one)| i64::from(one.others)))),
+            ("told", int_column(proposals.iter().map(|(_, one)| i64::from(one.told)))),
+        ]);
+        vec![("keys".to_owned(), beats), ("proposals".to_owned(), proposed)]
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        self.keys.clear();
-        let done = self.put_back(tables);
-        if done.is_err() {
-            self.keys.clear();
-        }
-        done
+        self.keys = read(tables)?;
+        Ok(())
     }
 
     fn size(&self) -> Size {
@@ -215,40 +216,37 @@ impl Recall for Rhythm {
     }
 }
 
-impl Rhythm {
-    fn put_back(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        let keys = Reader::open(tables, "keys")?;
-        let (names, recents, irregular) = (keys.texts("name")?, keys.texts("recent")?, keys.ints("irregular")?);
-        let mut order = Vec::with_capacity(keys.rows());
-        for row in 0..keys.rows() {
-            let wrong = |error: serde_json::Error| format!("table 'keys': row {row}: {error}");
-            let name: Vec<Value> = serde_json::from_str(names[row]).map_err(wrong)?;
-            let recent = serde_json::from_str(recents[row]).map_err(wrong)?;
-            let irregular = u32::try_from(irregular[row]).unwrap_or(u32::MAX);
-            let key = key_of(&name);
-            order.push(key);
-            self.keys.insert(key, Beat { name, recent, proposals: Vec::new(), irregular });
-        }
-        let table = Reader::open(tables, "proposals")?;
-        let (owners, began, last) = (table.ints("key")?, table.ints("began_us")?, table.ints("last_us")?);
-        let (intervals, beats) = (table.ints("interval_us")?, table.ints("beats")?);
-        let (others, told) = (table.ints("others")?, table.ints("told")?);
-        for row in 0..table.rows() {
-            let owner = usize::try_from(owners[row]).ok().and_then(|owner| order.get(owner));
-            let Some(beat) = owner.and_then(|key| self.keys.get_mut(key)) else {
-                return Err(format!("table 'proposals': row {row} belongs to nothing"));
-            };
-            beat.proposals.push(Proposal {
-                began_us: began[row],
-                last_us: last[row],
-                interval_us: intervals[row],
-                beats: u32::try_from(beats[row]).unwrap_or(u32::MAX),
-                others: u32::try_from(others[row]).unwrap_or(u32::MAX),
-                told: told[row] != 0,
-            });
-        }
-        Ok(())
+/// What [`Recall::save`] wrote.
+fn read(tables: &[(String, RecordBatch)]) -> Result<HashMap<Key, Beat>, String> {
+    let table = named(tables, "keys")?;
+    let (names, recents, irregular) = (texts(table, "name")?, texts(table, "recent")?, ints64(table, "irregular")?);
+    let (mut keys, mut order) = (HashMap::new(), Vec::with_capacity(table.num_rows()));
+    for row in 0..table.num_rows() {
+        let name: Vec<Value> = parsed(&names[row])?;
+        let (recent, irregular) = (parsed(&recents[row])?, u32::try_from(irregular[row]).unwrap_or(u32::MAX));
+        let key = key_of(&name);
+        order.push(key);
+        keys.insert(key, Beat { name, recent, proposals: Vec::new(), irregular });
     }
+    let table = named(tables, "proposals")?;
+    let (owners, began, last) = (ints64(table, "key")?, ints64(table, "began_us")?, ints64(table, "last_us")?);
+    let (intervals, beats) = (ints64(table, "interval_us")?, ints64(table, "beats")?);
+    let (others, told) = (ints64(table, "others")?, ints64(table, "told")?);
+    for row in 0..table.num_rows() {
+        let owner = usize::try_from(owners[row]).ok().and_then(|owner| order.get(owner));
+        let Some(beat) = owner.and_then(|key| keys.get_mut(key)) else {
+            return Err(format!("table proposals: row {row} belongs to nothing"));
+        };
+        beat.proposals.push(Proposal {
+            began_us: began[row],
+            last_us: last[row],
+            interval_us: intervals[row],
+            beats: u32::try_from(beats[row]).unwrap_or(u32::MAX),
+            others: u32::try_from(others[row]).unwrap_or(u32::MAX),
+            told: told[row] != 0,
+        });
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Nothing from a key that was never quiet for so long.
 //!
-//! The limit is so many times the longest silence of each of the last fourteen days on which there was one, and never
-//! less than a floor. A silence that was told of is not learnt. It is told when the limit passes, if something wakes
-//! this memory then, and in any case when the key is heard of again: the same finding, now with its end.
+//! The limit is so many times the longest silence of the last fourteen days on which there was one, and never less
+//! than a floor. A silence that was told of is not learnt. No clock is asked: a silence is told at the first event
+//! after its limit, of whatever key, and again with its end when its own key is heard of. So where all events are one
+//! key, an outage is told when it is over, and the end of a file is no silence.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
 use super::anomaly::rounded;
-use super::tables::{Reader, Writer};
-use super::{Entry, Field, Kept, Key, Recall, Size, kept_rows, key_of};
+use super::tables::{entries_of, entries_table, int_column, ints64, named, parsed, table, text_column, texts};
+use super::{Entry, Field, Key, Recall, Size, kept_rows, key_of, with};
 use crate::detection::SilenceSpec;
 use crate::model::{Finding, time_text};
 
@@ -43,15 +44,16 @@ pub struct Silence {
     learn_us: i64,
     least_us: i64,
     times: f64,
+    keys_max: usize,
     pulses: HashMap<Key, Pulse>,
+    /// Before this event time no silence that goes on is too long.
+    next_us: i64,
     shed: u64,
 }
 
 impl Pulse {
-    /// How long a silence is too long, microseconds.
-    fn limit_us(&self, least_us: i64, times: f64) -> i64 {
-        let longest = self.longest.iter().map(|(_, us)| *us).max().unwrap_or(0);
-        ((longest as f64 * times) as i64).max(least_us)
+    fn longest_us(&self) -> i64 {
+        self.longest.iter().map(|(_, us)| *us).max().unwrap_or(0)
     }
 
     fn hear(&mut self, entry: &Entry, over_limit: bool) {
@@ -65,7 +67,7 @@ impl Pulse {
                 self.longest.pop_front();
             }
         }
-        self.last = entry.clone();
+        self.last = entry.owned();
         self.told = false;
     }
 }
@@ -80,84 +82,97 @@ impl Silence {
             learn_us: spec.learn.us(),
             least_us: spec.least.us(),
             times: spec.times,
+            keys_max: KEYS_MAX,
             pulses: HashMap::new(),
+            next_us: i64::MAX,
             shed: 0,
         }
     }
 
-    fn finding(&self, pulse: &Pulse, at_us: i64, limit_us: i64, end: Option<&Entry>) -> Finding {
+    /// The event time at which the silence of a pulse will have lasted too long.
+    fn limit_at(&self, pulse: &Pulse) -> i64 {
+        let limit_us = ((pulse.longest_us() as f64 * self.times) as i64).max(self.least_us);
+        pulse.last.event_us.saturating_add(limit_us)
+    }
+
+    /// Whether a silence that is too long at `at_us` can be told: the key is known for long enough.
+    fn learnt(&self, pulse: &Pulse, at_us: i64) -> bool {
+        at_us - pulse.first_us >= self.learn_us
+    }
+
+    fn finding(&self, pulse: &Pulse, at_us: i64, end: Option<&Entry>) -> Finding {
         let began_us = pulse.last.event_us;
         let mut identity = pulse.name.clone();
         identity.push(time_text(began_us).into());
         let minutes = |us: i64| rounded(us as f64 / 60e6);
-        let mut evidence = vec![pulse.last.clone()];
-        evidence.extend(end.cloned());
-        let usual = pulse.longest.iter().map(|(_, us)| *us).max().unwrap_or(0);
+        let evidence: Vec<Entry> = std::iter::once(&pulse.last).chain(end).cloned().collect();
         Finding {
             detection: self.detection,
             cluster_id: Arc::clone(&self.cluster_id),
             identity,
             at_us,
-            computed: vec![
-                ("quiet_since".into(), time_text(began_us).into()),
-                ("quiet_minutes".into(), minutes(end.map_or(at_us, |end| end.event_us) - began_us)),
-                ("limit_minutes".into(), minutes(limit_us)),
-                ("usual".into(), format!("at most {} minutes", minutes(usual)).into()),
-            ],
+            computed: with(
+                &pulse.last,
+                [
+                    ("quiet_since", time_text(began_us).into()),
+                    ("quiet_minutes", minutes(end.map_or(at_us, |end| end.event_us) - began_us)),
+                    ("limit_minutes", minutes(at_us - began_us)),
+                    ("usual", format!("at most {} minutes", minutes(pulse.longest_us())).into()),
+                ],
+            ),
             evidence: kept_rows(&evidence),
         }
     }
 
-    /// When the silence of a pulse will have lasted too long, where that can be told.
-    fn due_of(&self, pulse: &Pulse) -> Option<i64> {
-        let at_us = pulse.last.event_us + pulse.limit_us(self.least_us, self.times);
-        (!pulse.told && at_us - pulse.first_us >= self.learn_us).then_some(at_us)
+    /// Tells of every other key that is quiet for too long at `now_us`.
+    fn sweep(&mut self, heard: &Key, now_us: i64, out: &mut Vec<Finding>) {
+        let mut quiet: Vec<Key> = Vec::new();
+        let mut next_us = i64::MAX;
+        for (key, pulse) in self.pulses.iter().filter(|(key, pulse)| *key != heard && !pulse.told) {
+            let at_us = self.limit_at(pulse);
+            if at_us >= now_us {
+                next_us = next_us.min(at_us);
+            } else if self.learnt(pulse, at_us) {
+                quiet.push(*key);
+            }
+        }
+        quiet.sort_unstable();
+        for key in quiet {
+            if let Some(pulse) = self.pulses.get(&key) {
+                out.push(self.finding(pulse, self.limit_at(pulse), None));
+            }
+            if let Some(pulse) = self.pulses.get_mut(&key) {
+                pulse.told = true;
+            }
+        }
+        self.next_us = next_us;
     }
 }
 
 impl Recall for Silence {
     fn see(&mut self, _step: usize, entry: &Entry, out: &mut Vec<Finding>) {
         let (key, name) = entry.key(&self.per);
-        let Some(pulse) = self.pulses.get(&key) else {
-            if self.pulses.len() >= KEYS_MAX {
-                self.shed += 1;
-                return;
+        if entry.event_us > self.next_us {
+            self.sweep(&key, entry.event_us, out);
+        }
+        if let Some(pulse) = self.pulses.get(&key) {
+            let at_us = self.limit_at(pulse);
+            let over = entry.event_us > at_us && self.learnt(pulse, at_us);
+            if over {
+                out.push(self.finding(pulse, at_us, Some(entry)));
             }
-            let (first_us, last) = (entry.event_us, entry.clone());
-            self.pulses.insert(key, Pulse { name, first_us, last, longest: VecDeque::new(), told: false });
-            return;
-        };
-        let limit_us = pulse.limit_us(self.least_us, self.times);
-        let passed_us = pulse.last.event_us + limit_us;
-        let over = entry.event_us > passed_us && passed_us - pulse.first_us >= self.learn_us;
-        if over {
-            out.push(self.finding(pulse, passed_us, limit_us, Some(entry)));
-        }
-        if let Some(pulse) = self.pulses.get_mut(&key) {
-            pulse.hear(entry, over);
-        }
-    }
-
-    fn due(&self) -> Option<i64> {
-        self.pulses.values().filter_map(|pulse| self.due_of(pulse)).min()
-    }
-
-    fn wake(&mut self, at_us: i64, out: &mut Vec<Finding>) {
-        let mut quiet: Vec<Key> = Vec::new();
-        for (key, pulse) in &self.pulses {
-            // At the limit it is not yet over it: an event at this very time was seen before.
-            if self.due_of(pulse).is_some_and(|due_us| due_us <= at_us) {
-                quiet.push(*key);
-            }
-        }
-        quiet.sort_unstable();
-        for key in quiet {
-            let Some(pulse) = self.pulses.get(&key) else { continue };
-            let limit_us = pulse.limit_us(self.least_us, self.times);
-            out.push(self.finding(pulse, pulse.last.event_us + limit_us, limit_us, None));
             if let Some(pulse) = self.pulses.get_mut(&key) {
-                pulse.told = true;
+                pulse.hear(entry, over);
             }
+        } else if self.pulses.len() < self.keys_max {
+            let pulse =
+                Pulse { name, first_us: entry.event_us, last: entry.owned(), longest: VecDeque::new(), told: false };
+            self.pulses.insert(key, pulse);
+        } else {
+            self.shed += 1;
+        }
+        if let Some(pulse) = self.pulses.get(&key) {
+            self.next_us = self.next_us.min(self.limit_at(pulse));
         }
     }
 
@@ -166,49 +181,39 @@ impl Recall for Silence {
         pulses.sort_by_key(|(key, _)| *key);
         let all = || pulses.iter().map(|(_, pulse)| *pulse);
         let last: Vec<Entry> = all().map(|pulse| pulse.last.clone()).collect();
-        let rows = kept_rows(&last);
-        let keys = Writer::default()
-            .texts("name", all().map(|pulse| json!(pulse.name).to_string()))
-            .ints("first_us", all().map(|pulse| pulse.first_us))
-            .texts("longest", all().map(|pulse| json!(pulse.longest).to_string()))
-            .ints("told", all().map(|pulse| i64::from(pulse.told)))
-            .ints("arrival_ms", rows.arrival_ms.iter().map(|ms| ms.unwrap_or(i64::MIN)));
-        vec![("keys".to_owned(), keys.table()), ("last".to_owned(), rows.rows)]
+        let keys = table(vec![
+            ("name", text_column(all().map(|pulse| json!(pulse.name).to_string()))),
+            ("first_us", int_column(all().map(|pulse| pulse.first_us))),
+            ("last_us", int_column(all().map(|pulse| pulse.last.event_us))),
+            ("longest", text_column(all().map(|pulse| json!(pulse.longest).to_string()))),
+            ("told", int_column(all().map(|pulse| i64::from(pulse.told)))),
+        ]);
+        vec![("keys".to_owned(), keys), ("last".to_owned(), entries_table(&last))]
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        self.pulses.clear();
-        let done = self.put_back(tables);
-        if done.is_err() {
-            self.pulses.clear();
+        let keys = named(tables, "keys")?;
+        let (names, longest) = (texts(keys, "name")?, texts(keys, "longest")?);
+        let (firsts, lasts, told) = (ints64(keys, "first_us")?, ints64(keys, "last_us")?, ints64(keys, "told")?);
+        let last = entries_of(named(tables, "last")?)?;
+        if last.len() != keys.num_rows() {
+            return Err("table last has another length than table keys".to_owned());
         }
-        done
+        let mut pulses = HashMap::with_capacity(last.len());
+        for (row, mut last) in last.into_iter().enumerate() {
+            last.event_us = lasts[row];
+            let (name, longest): (Vec<Value>, _) = (parsed(&names[row])?, parsed(&longest[row])?);
+            let pulse = Pulse { first_us: firsts[row], last: last.owned(), longest, told: told[row] != 0, name };
+            pulses.insert(key_of(&pulse.name), pulse);
+        }
+        // The first event looks at all of them.
+        (self.pulses, self.next_us) = (pulses, i64::MIN);
+        Ok(())
     }
 
     fn size(&self) -> Size {
         let keys = self.pulses.len() as u64;
         Size { rows: keys, keys, bytes: keys * 1024, shed: self.shed }
-    }
-}
-
-impl Silence {
-    fn put_back(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        let keys = Reader::open(tables, "keys")?;
-        let (names, firsts, told) = (keys.texts("name")?, keys.ints("first_us")?, keys.ints("told")?);
-        let (longest, arrivals) = (keys.texts("longest")?, keys.ints("arrival_ms")?);
-        let rows = tables.iter().find(|(name, _)| name == "last").map(|(_, rows)| rows.clone());
-        let rows = rows.filter(|rows| rows.num_rows() == keys.rows()).ok_or("table 'last' is not as it was written")?;
-        let arrival_ms = arrivals.iter().map(|ms| Some(*ms).filter(|ms| *ms != i64::MIN)).collect();
-        let kept = Arc::new(Kept::new(crate::model::KeptRows { rows, arrival_ms }));
-        for row in 0..keys.rows() {
-            let wrong = |error: serde_json::Error| format!("table 'keys': row {row}: {error}");
-            let name: Vec<Value> = serde_json::from_str(names[row]).map_err(wrong)?;
-            let longest = serde_json::from_str(longest[row]).map_err(wrong)?;
-            let last = Entry::new(&kept, row, Arc::from([]));
-            let pulse = Pulse { first_us: firsts[row], last, longest, told: told[row] != 0, name };
-            self.pulses.insert(key_of(&pulse.name), pulse);
-        }
-        Ok(())
     }
 }
 

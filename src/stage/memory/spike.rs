@@ -19,8 +19,8 @@ use serde_json::{Value, json};
 
 use self::history::{History, Normal};
 use super::anomaly::rounded;
-use super::tables::{Reader, Writer};
-use super::{Entry, Field, Key, Recall, Size, kept_rows, key_of};
+use super::tables::{float_column, floats, int_column, ints64, named, parsed, table, text_column, texts};
+use super::{Entry, Field, Key, Recall, Size, kept_rows, key_of, with};
 use crate::detection::SpikeSpec;
 use crate::model::{Finding, time_text};
 
@@ -82,7 +82,8 @@ pub struct Spike {
     /// How long after a spike more of it is the same one.
     same_us: i64,
     keys_max: usize,
-    first_us: Option<i64>,
+    /// Event time at which the cluster was first heard of.
+    born_us: i64,
     tidied_us: i64,
     tallies: HashMap<Key, Tally>,
     groups: HashMap<Group, History>,
@@ -91,8 +92,9 @@ pub struct Spike {
 
 impl Spike {
     /// The memory of the detection of this index in its set, empty. More events within `suppress_us`, or within the
-    /// time over which is counted where that is longer, belong to the same finding.
-    pub fn new(spec: &SpikeSpec, detection: usize, cluster_id: Arc<str>, suppress_us: i64) -> Spike {
+    /// time over which is counted where that is longer, belong to the same finding. `born_us` is the event time at
+    /// which the cluster was first heard of.
+    pub fn new(spec: &SpikeSpec, detection: usize, cluster_id: Arc<str>, born_us: i64, suppress_us: i64) -> Spike {
         let fields = |names: &[String]| names.iter().map(|name| Field::new(name)).collect::<Vec<_>>();
         Spike {
             detection,
@@ -106,7 +108,7 @@ impl Spike {
             deviations: spec.deviations,
             same_us: suppress_us.max(spec.every.us()),
             keys_max: KEYS_MAX,
-            first_us: None,
+            born_us,
             tidied_us: i64::MIN,
             tallies: HashMap::new(),
             groups: HashMap::new(),
@@ -219,13 +221,12 @@ impl Tally {
 impl Recall for Spike {
     fn see(&mut self, _step: usize, entry: &Entry, out: &mut Vec<Finding>) {
         let now = entry.event_us;
-        let first_us = *self.first_us.get_or_insert(now);
         let hash = (!self.of.is_empty()).then(|| {
             let (key, _) = entry.key(&self.of);
             u64::from_le_bytes(key.first_chunk::<8>().copied().unwrap_or_default())
         });
         let (floor, deviations, distinct) = (self.floor, self.deviations, hash.is_some());
-        let (every_us, same_us, learning) = (self.every_us, self.same_us, now - first_us < self.learn_us);
+        let (every_us, same_us, learning) = (self.every_us, self.same_us, now - self.born_us < self.learn_us);
         if self.tally(entry).is_none() {
             return;
         }
@@ -269,12 +270,15 @@ impl Recall for Spike {
             cluster_id: Arc::clone(&self.cluster_id),
             identity,
             at_us: now,
-            computed: vec![
-                ("count".into(), count.into()),
-                ("limit".into(), rounded(limit)),
-                ("usual".into(), rounded(median)),
-                ("reasons".into(), format!("normal by {whose}").into()),
-            ],
+            computed: with(
+                entry,
+                [
+                    ("count", count.into()),
+                    ("limit", rounded(limit)),
+                    ("usual", rounded(median)),
+                    ("reasons", format!("normal by {whose}").into()),
+                ],
+            ),
             evidence: kept_rows(std::slice::from_ref(entry)),
         });
     }
@@ -285,16 +289,17 @@ impl Recall for Spike {
         let mut groups: Vec<_> = self.groups.iter().collect();
         groups.sort_by_key(|(group, _)| *group);
         let all = || tallies.iter().map(|(_, tally)| *tally);
-        let keys = Writer::default()
-            .texts("name", all().map(|tally| json!(tally.name).to_string()))
-            .texts("groups", all().map(|tally| json!(tally.groups).to_string()))
-            .ints("last_us", all().map(|tally| tally.last_us))
-            .ints("stretch", all().map(|tally| tally.stretch))
-            .ints("learnt", all().map(|tally| tally.learnt.events as i64))
-            .texts("past", all().map(|tally| json!(tally.past.counts().collect::<Vec<_>>()).to_string()))
-            .ints("told_us", all().map(|tally| tally.told_us.unwrap_or(i64::MIN)))
-            .ints("told", all().map(|tally| i64::from(tally.told)))
-            .floats("limit", all().map(|tally| tally.limit));
+        let keys = table(vec![
+            ("name", text_column(all().map(|tally| json!(tally.name).to_string()))),
+            ("groups", text_column(all().map(|tally| json!(tally.groups).to_string()))),
+            ("last_us", int_column(all().map(|tally| tally.last_us))),
+            ("stretch", int_column(all().map(|tally| tally.stretch))),
+            ("learnt", int_column(all().map(|tally| tally.learnt.events as i64))),
+            ("past", text_column(all().map(|tally| json!(tally.past.counts().collect::<Vec<_>>()).to_string()))),
+            ("told_us", int_column(all().map(|tally| tally.told_us.unwrap_or(i64::MIN)))),
+            ("told", int_column(all().map(|tally| i64::from(tally.told)))),
+            ("limit", float_column(all().map(|tally| tally.limit))),
+        ]);
         let panes: Vec<(i64, i64, i64)> = all()
             .enumerate()
             .flat_map(|(owner, tally)| {
@@ -313,25 +318,21 @@ impl Recall for Spike {
             })
             .collect();
         hashes.sort_unstable();
-        let groups = Writer::default()
-            .texts("name", groups.iter().map(|(group, _)| json!(group).to_string()))
-            .texts("past", groups.iter().map(|(_, past)| json!(past.counts().collect::<Vec<_>>()).to_string()));
+        let groups = table(vec![
+            ("name", text_column(groups.iter().map(|(group, _)| json!(group).to_string()))),
+            ("past", text_column(groups.iter().map(|(_, past)| json!(past.counts().collect::<Vec<_>>()).to_string()))),
+        ]);
         vec![
-            ("clock".to_owned(), Writer::default().ints("first_us", self.first_us).table()),
-            ("keys".to_owned(), keys.table()),
+            ("keys".to_owned(), keys),
             ("panes".to_owned(), triples(&panes, "events")),
             ("hashes".to_owned(), triples(&hashes, "hash")),
-            ("groups".to_owned(), groups.table()),
+            ("groups".to_owned(), groups),
         ]
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        self.empty();
-        let done = self.put_back(tables);
-        if done.is_err() {
-            self.empty();
-        }
-        done
+        (self.tallies, self.groups) = read(tables)?;
+        Ok(())
     }
 
     fn size(&self) -> Size {
@@ -348,77 +349,67 @@ impl Recall for Spike {
     }
 }
 
-impl Spike {
-    fn empty(&mut self) {
-        self.first_us = None;
-        self.tallies.clear();
-        self.groups.clear();
+/// What [`Recall::save`] wrote.
+fn read(tables: &[(String, RecordBatch)]) -> Result<(HashMap<Key, Tally>, HashMap<Group, History>), String> {
+    let table = named(tables, "groups")?;
+    let mut groups = HashMap::new();
+    for (name, past) in texts(table, "name")?.iter().zip(texts(table, "past")?) {
+        groups.insert(parsed(name)?, history(&past)?);
     }
-
-    fn put_back(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
-        self.first_us = Reader::open(tables, "clock")?.ints("first_us")?.first().copied();
-        let groups = Reader::open(tables, "groups")?;
-        for (name, past) in groups.texts("name")?.into_iter().zip(groups.texts("past")?) {
-            let group: Group = parsed("groups", name)?;
-            self.groups.insert(group, history(past)?);
-        }
-        let keys = Reader::open(tables, "keys")?;
-        let (names, groups, pasts) = (keys.texts("name")?, keys.texts("groups")?, keys.texts("past")?);
-        let (lasts, stretches, learnt) = (keys.ints("last_us")?, keys.ints("stretch")?, keys.ints("learnt")?);
-        let (told_at, told, limits) = (keys.ints("told_us")?, keys.ints("told")?, keys.floats("limit")?);
-        let mut order: Vec<Key> = Vec::with_capacity(keys.rows());
-        for row in 0..keys.rows() {
-            let name: Vec<Value> = parsed("keys", names[row])?;
-            let key = key_of(&name);
-            order.push(key);
-            let tally = Tally {
-                name,
-                groups: parsed("keys", groups[row])?,
-                last_us: lasts[row],
-                stretch: stretches[row],
-                learnt: Count { events: learnt[row] as u64, distinct: HashSet::new() },
-                panes: VecDeque::new(),
-                past: history(pasts[row])?,
-                told_us: Some(told_at[row]).filter(|at| *at != i64::MIN),
-                told: u32::try_from(told[row]).unwrap_or(u32::MAX),
-                limit: limits[row],
-            };
-            self.tallies.insert(key, tally);
-        }
-        let owner = |owner: i64| usize::try_from(owner).ok().and_then(|owner| order.get(owner));
-        for (at, number, events) in read_triples(tables, "panes", "events")? {
-            if let Some(tally) = owner(at).and_then(|key| self.tallies.get_mut(key)) {
-                tally.panes.push_back((number, Count { events: events as u64, distinct: HashSet::new() }));
-            }
-        }
-        for (at, number, hash) in read_triples(tables, "hashes", "hash")? {
-            let Some(tally) = owner(at).and_then(|key| self.tallies.get_mut(key)) else { continue };
-            let pane = tally.panes.iter_mut().find(|(pane, _)| *pane == number).map(|(_, count)| count);
-            pane.unwrap_or(&mut tally.learnt).distinct.insert(hash as u64);
-        }
-        Ok(())
+    let keys = named(tables, "keys")?;
+    let (names, members, pasts) = (texts(keys, "name")?, texts(keys, "groups")?, texts(keys, "past")?);
+    let (lasts, stretches, learnt) = (ints64(keys, "last_us")?, ints64(keys, "stretch")?, ints64(keys, "learnt")?);
+    let (told_at, told, limits) = (ints64(keys, "told_us")?, ints64(keys, "told")?, floats(keys, "limit")?);
+    let mut tallies: HashMap<Key, Tally> = HashMap::new();
+    let mut order: Vec<Key> = Vec::with_capacity(keys.num_rows());
+    for row in 0..keys.num_rows() {
+        let name: Vec<Value> = parsed(&names[row])?;
+        order.push(key_of(&name));
+        let tally = Tally {
+            groups: parsed(&members[row])?,
+            last_us: lasts[row],
+            stretch: stretches[row],
+            learnt: Count { events: learnt[row] as u64, distinct: HashSet::new() },
+            panes: VecDeque::new(),
+            past: history(&pasts[row])?,
+            told_us: Some(told_at[row]).filter(|at| *at != i64::MIN),
+            told: u32::try_from(told[row]).unwrap_or(u32::MAX),
+            limit: limits[row],
+            name,
+        };
+        tallies.insert(key_of(&tally.name), tally);
     }
-}
-
-fn parsed<T: serde::de::DeserializeOwned>(table: &str, text: &str) -> Result<T, String> {
-    serde_json::from_str(text).map_err(|error| format!("table '{table}': '{text}': {error}"))
+    let owner = |owner: i64| usize::try_from(owner).ok().and_then(|owner| order.get(owner));
+    for (at, number, events) in read_triples(tables, "panes", "events")? {
+        if let Some(tally) = owner(at).and_then(|key| tallies.get_mut(key)) {
+            tally.panes.push_back((number, Count { events: events as u64, distinct: HashSet::new() }));
+        }
+    }
+    for (at, number, hash) in read_triples(tables, "hashes", "hash")? {
+        let Some(tally) = owner(at).and_then(|key| tallies.get_mut(key)) else { continue };
+        let pane = tally.panes.iter_mut().find(|(pane, _)| *pane == number).map(|(_, count)| count);
+        pane.unwrap_or(&mut tally.learnt).distinct.insert(hash as u64);
+    }
+    Ok((tallies, groups))
 }
 
 fn history(text: &str) -> Result<History, String> {
-    let counts: Vec<u32> = parsed("past", text)?;
+    let counts: Vec<u32> = parsed(text)?;
     let mut history = History::default();
     counts.into_iter().for_each(|count| history.push(count));
     Ok(history)
 }
 
 fn triples(rows: &[(i64, i64, i64)], what: &str) -> RecordBatch {
-    let writer =
-        Writer::default().ints("key", rows.iter().map(|row| row.0)).ints("number", rows.iter().map(|row| row.1));
-    writer.ints(what, rows.iter().map(|row| row.2)).table()
+    table(vec![
+        ("key", int_column(rows.iter().map(|row| row.0))),
+        ("number", int_column(rows.iter().map(|row| row.1))),
+        (what, int_column(rows.iter().map(|row| row.2))),
+    ])
 }
 
-fn read_triples(tables: &[(String, RecordBatch)], table: &str, what: &str) -> Result<Vec<(i64, i64, i64)>, String> {
-    let reader = Reader::open(tables, table)?;
-    let (keys, numbers, values) = (reader.ints("key")?, reader.ints("number")?, reader.ints(what)?);
+fn read_triples(tables: &[(String, RecordBatch)], name: &str, what: &str) -> Result<Vec<(i64, i64, i64)>, String> {
+    let table = named(tables, name)?;
+    let (keys, numbers, values) = (ints64(table, "key")?, ints64(table, "number")?, ints64(table, what)?);
     Ok(keys.into_iter().zip(numbers).zip(values).map(|((key, number), value)| (key, number, value)).collect())
 }

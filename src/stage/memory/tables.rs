@@ -1,98 +1,131 @@
-//! Memories as tables and back: columns by name, checked when they return.
+//! What memories are saved as: named Arrow tables, and the columns that they have in common.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatchOptions, StringArray};
-use arrow::datatypes::{Field as ArrowField, Float64Type, Int64Type, Schema};
-use arrow::record_batch::RecordBatch;
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int32Type, Int64Type, Schema};
 
-/// Builds one table, column by column; all must be of the same length.
-#[derive(Debug, Default)]
-pub struct Writer {
-    fields: Vec<ArrowField>,
-    columns: Vec<ArrayRef>,
+use super::{Entry, Kept, Key, kept_rows};
+use crate::model::KeptRows;
+
+/// Columns that a table of entries has besides those of `audit`.
+const ARRIVAL: &str = "arrival_ms";
+const COMPUTED: &str = "computed";
+
+/// A table of columns that have no nulls.
+pub fn table(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    let fields: Vec<ArrowField> =
+        columns.iter().map(|(name, array)| ArrowField::new(*name, array.data_type().clone(), true)).collect();
+    let arrays = columns.into_iter().map(|(_, array)| array).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns of one table have one length")
 }
 
-impl Writer {
-    pub fn texts<T: AsRef<str>>(self, name: &str, values: impl IntoIterator<Item = T>) -> Writer {
-        self.column(name, Arc::new(StringArray::from_iter_values(values)))
-    }
-
-    pub fn ints(self, name: &str, values: impl IntoIterator<Item = i64>) -> Writer {
-        self.column(name, Arc::new(Int64Array::from_iter_values(values)))
-    }
-
-    pub fn floats(self, name: &str, values: impl IntoIterator<Item = f64>) -> Writer {
-        self.column(name, Arc::new(Float64Array::from_iter_values(values)))
-    }
-
-    fn column(mut self, name: &str, column: ArrayRef) -> Writer {
-        self.fields.push(ArrowField::new(name, column.data_type().clone(), false));
-        self.columns.push(column);
-        self
-    }
-
-    pub fn table(self) -> RecordBatch {
-        let options = RecordBatchOptions::new().with_row_count(Some(self.columns.first().map_or(0, Array::len)));
-        let schema = Arc::new(Schema::new(self.fields));
-        RecordBatch::try_new_with_options(schema, self.columns, &options).expect("columns of one length")
-    }
+/// Keys as a column.
+pub fn keys<'a>(keys: impl Iterator<Item = &'a Key>) -> ArrayRef {
+    let mut builder = arrow::array::FixedSizeBinaryBuilder::new(16);
+    keys.for_each(|key| builder.append_value(key).expect("a key has 16 bytes"));
+    Arc::new(builder.finish())
 }
 
-/// Reads one table.
-#[derive(Debug)]
-pub struct Reader<'a> {
-    name: &'a str,
-    table: &'a RecordBatch,
+/// The table of a name.
+pub fn named<'a>(tables: &'a [(String, RecordBatch)], name: &str) -> Result<&'a RecordBatch, String> {
+    let found = tables.iter().find(|(known, _)| known == name);
+    found.map(|(_, table)| table).ok_or_else(|| format!("table {name} is missing"))
 }
 
-impl<'a> Reader<'a> {
-    /// The table of this name.
-    ///
-    /// # Errors
-    /// Says that it is missing.
-    pub fn open(tables: &'a [(String, RecordBatch)], name: &'a str) -> Result<Reader<'a>, String> {
-        let table = tables.iter().find(|(found, _)| found == name).map(|(_, table)| table);
-        table.map(|table| Reader { name, table }).ok_or_else(|| format!("table '{name}' is missing"))
-    }
+fn column<'a>(table: &'a RecordBatch, name: &str, kind: &DataType) -> Result<&'a ArrayRef, String> {
+    let column = table.column_by_name(name).filter(|column| column.data_type() == kind && column.null_count() == 0);
+    column.ok_or_else(|| format!("column {name} is not as expected"))
+}
 
-    pub fn rows(&self) -> usize {
-        self.table.num_rows()
-    }
+/// The column `key`.
+pub fn read_keys(table: &RecordBatch) -> Result<Vec<Key>, String> {
+    let array = column(table, "key", &DataType::FixedSizeBinary(16))?;
+    let array = array.as_any().downcast_ref::<FixedSizeBinaryArray>().ok_or("column key is not as expected")?;
+    (0..array.len()).map(|row| Key::try_from(array.value(row)).map_err(|error| error.to_string())).collect()
+}
 
-    /// A column of texts, without nulls.
-    ///
-    /// # Errors
-    /// Says which column is missing or of another type.
-    pub fn texts(&self, column: &str) -> Result<Vec<&'a str>, String> {
-        let array = self.array(column)?.as_string_opt::<i32>().ok_or_else(|| self.wrong(column))?;
-        Ok((0..array.len()).map(|row| array.value(row)).collect())
-    }
+/// A column of 32-bit integers.
+pub fn ints(table: &RecordBatch, name: &str) -> Result<Vec<i32>, String> {
+    Ok(column(table, name, &DataType::Int32)?.as_primitive::<Int32Type>().values().to_vec())
+}
 
-    /// A column of integers, without nulls.
-    ///
-    /// # Errors
-    /// Says which column is missing or of another type.
-    pub fn ints(&self, column: &str) -> Result<Vec<i64>, String> {
-        let array = self.array(column)?.as_primitive_opt::<Int64Type>().ok_or_else(|| self.wrong(column))?;
-        Ok(array.values().to_vec())
-    }
+/// A column of 64-bit integers.
+pub fn ints64(table: &RecordBatch, name: &str) -> Result<Vec<i64>, String> {
+    Ok(column(table, name, &DataType::Int64)?.as_primitive::<Int64Type>().values().to_vec())
+}
 
-    /// A column of numbers, without nulls.
-    ///
-    /// # Errors
-    /// Says which column is missing or of another type.
-    pub fn floats(&self, column: &str) -> Result<Vec<f64>, String> {
-        let array = self.array(column)?.as_primitive_opt::<Float64Type>().ok_or_else(|| self.wrong(column))?;
-        Ok(array.values().to_vec())
-    }
+/// A column of texts.
+pub fn texts(table: &RecordBatch, name: &str) -> Result<Vec<String>, String> {
+    let array: &StringArray = column(table, name, &DataType::Utf8)?.as_string();
+    Ok(array.iter().flatten().map(str::to_owned).collect())
+}
 
-    fn array(&self, column: &str) -> Result<&'a ArrayRef, String> {
-        let array = self.table.column_by_name(column).filter(|array| array.null_count() == 0);
-        array.ok_or_else(|| self.wrong(column))
-    }
+/// Entries as a table: the kept columns of their events, with what was computed.
+pub fn entries_table(entries: &[Entry]) -> RecordBatch {
+    let KeptRows { rows, arrival_ms } = kept_rows(entries);
+    let computed = entries.iter().map(|entry| {
+        let pairs = entry.computed().iter().map(|(name, value)| (name.to_string(), value.clone()));
+        Some(serde_json::Value::Object(pairs.collect()).to_string())
+    });
+    let computed: StringArray = computed.collect();
+    let schema = rows.schema();
+    let mut columns: Vec<(&str, ArrayRef)> = schema
+        .fields()
+        .iter()
+        .zip(rows.columns())
+        .map(|(field, array)| (field.name().as_str(), Arc::clone(array)))
+        .collect();
+    columns.push((ARRIVAL, Arc::new(Int64Array::from(arrival_ms))));
+    columns.push((COMPUTED, Arc::new(computed)));
+    table(columns)
+}
 
-    fn wrong(&self, column: &str) -> String {
-        format!("table '{}': column '{column}' is not as it was written", self.name)
-    }
+/// The entries of a table, in its order.
+///
+/// # Errors
+/// Names the column that is not as expected.
+pub fn entries_of(table: &RecordBatch) -> Result<Vec<Entry>, String> {
+    let arrival = table.column_by_name(ARRIVAL).and_then(|array| array.as_primitive_opt::<Int64Type>());
+    let arrival_ms = arrival.ok_or("column arrival_ms is missing")?.iter().collect();
+    let computed = texts(table, COMPUTED)?;
+    let schema = table.schema();
+    let names = schema.fields().iter().enumerate();
+    let own = names.filter(|(_, field)| ![ARRIVAL, COMPUTED].contains(&field.name().as_str())).map(|(index, _)| index);
+    let rows = table.project(&own.collect::<Vec<_>>()).map_err(|error| error.to_string())?;
+    let kept = Arc::new(Kept::new(KeptRows { rows, arrival_ms }));
+    let entry = |(row, text): (usize, String)| {
+        let computed: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&text).map_err(|error| format!("column computed: {error}"))?;
+        let computed = computed.into_iter().map(|(name, value)| (Arc::from(name), value)).collect();
+        Ok(Entry::new(&kept, row, kept.event_us(row).unwrap_or_default(), computed))
+    };
+    computed.into_iter().enumerate().map(entry).collect()
+}
+
+/// Texts as a column.
+pub fn text_column<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// 64-bit integers as a column.
+pub fn int_column(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+/// Numbers as a column.
+pub fn float_column(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter_values(values))
+}
+
+/// A column of numbers.
+pub fn floats(table: &RecordBatch, name: &str) -> Result<Vec<f64>, String> {
+    Ok(column(table, name, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
+}
+
+/// A value that a text of a table holds as JSON.
+pub fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("'{text}' is not as expected: {error}"))
 }

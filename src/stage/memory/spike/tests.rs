@@ -10,7 +10,7 @@ fn spike(of: &str) -> Spike {
         r#"{{"per": ["user_name"], "of": [{of}], "peers": ["team"], "every": "1h", "learn": "7d", "floor": 10}}"#
     );
     let spec: SpikeSpec = serde_json::from_str(&text).expect("well-formed");
-    Spike::new(&spec, 0, "c".into(), HOUR)
+    Spike::new(&spec, 0, "c".into(), 0, HOUR)
 }
 
 fn event(at_us: i64, user: &str, name: &str, code: i64) -> Entry {
