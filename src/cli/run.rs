@@ -140,7 +140,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::environment(format!("cannot start: {error}")))?;
     let format = if args.format == Output::Json { ConsoleFormat::Json } else { ConsoleFormat::Human };
-    let result = runtime.block_on(start(&config, format, Arc::new(set), Arc::new(evaluator)));
+    let severity_least = args.min_severity.map_or(Severity::Informational, Severity::from);
+    let result = runtime.block_on(start(&config, format, severity_least, Arc::new(set), Arc::new(evaluator)));
     // Threads that read standard input cannot be interrupted.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
@@ -220,6 +221,7 @@ fn detections(args: &RunArgs, config: &Config) -> Result<DetectionSet, Failure> 
 async fn start(
     config: &Config,
     format: ConsoleFormat,
+    severity_least: Severity,
     set: Arc<DetectionSet>,
     evaluator: Arc<Evaluator>,
 ) -> Result<Summary, Failure> {
@@ -244,7 +246,7 @@ async fn start(
     let run = Live {
         set,
         evaluator,
-        alert_options: AlertOptions::new(clock::today()),
+        alert_options: AlertOptions { severity_least, ..AlertOptions::new(clock::today()) },
         memory_options: MemoryOptions { lateness: Duration::from_millis(config.lateness_ms) },
         sources,
         durable,

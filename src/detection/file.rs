@@ -10,7 +10,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::memory::{FirstSeenSpec, Length, SequenceSpec};
+use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec, WindowSpec};
 use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
 use crate::model::Severity;
 
@@ -49,6 +49,10 @@ pub struct DetectionFile {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub sql: String,
+    /// The query sees the events of a sliding window of event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WindowSpec")]
+    pub window: Option<WindowSpec>,
     /// Several queries match one after the other for the same entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SequenceSpec")]
@@ -79,6 +83,10 @@ pub struct DetectionFile {
     /// How long repeats about the same entity update one alert.
     #[serde(default)]
     pub suppress: Suppress,
+    /// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HabitSpec")]
+    pub habit: Option<HabitSpec>,
     /// One line for the alert; {column} is replaced by the event's value.
     #[schemars(length(min = 1))]
     pub summary: String,

@@ -3,6 +3,7 @@
 //! The doc comments here are what an editor shows and what a diagnostic advises, so they speak to the author.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -12,7 +13,7 @@ use serde_json::Value as Json;
 
 use super::file::{DetectionFile, SampleEvent, duration, merge_patch};
 use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
-use crate::sql::EventPlan;
+use crate::sql::{EventPlan, WindowPlan};
 
 /// A length of time: a whole number with s, m, h or d, such as 15m.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -61,6 +62,37 @@ pub struct WindowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Length")]
     pub every: Option<Length>,
+}
+
+impl WindowSpec {
+    /// Most positions that the window takes while one event is in it.
+    const HOPS_MAX: u64 = 3600;
+    /// How many it takes where the author does not say,
+    const HOPS: u64 = 30;
+    /// unless it would then move by less than this.
+    const HOP_SECONDS_MIN: u64 = 10;
+
+    /// How far the window moves from one evaluation to the next.
+    ///
+    /// # Errors
+    /// Where the size is no multiple of it, or of too small a part.
+    pub fn hop(&self) -> Result<Length, String> {
+        let size = self.size.0.as_secs();
+        let Some(every) = self.every else {
+            let hops = (size / Self::HOP_SECONDS_MIN).clamp(1, Self::HOPS);
+            let hops = (1..=hops).rev().find(|hops| size.is_multiple_of(*hops)).unwrap_or(1);
+            return Ok(Length(Duration::from_secs(size / hops)));
+        };
+        let every_s = every.0.as_secs();
+        if every_s == 0 || !size.is_multiple_of(every_s) {
+            return Err(format!("`size` ({size}s) is not a multiple of `every` ({every_s}s)"));
+        }
+        if size / every_s > Self::HOPS_MAX {
+            let max = Self::HOPS_MAX;
+            return Err(format!("`every` ({every_s}s) is less than 1/{max} of `size` ({size}s)"));
+        }
+        Ok(every)
+    }
 }
 
 /// Steps by the same entity, in order.
@@ -113,6 +145,26 @@ pub struct FirstSeenSpec {
     pub forget: Length,
 }
 
+/// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HabitSpec {
+    /// Columns that say whose habit it is, such as user_name.
+    #[schemars(length(min = 1))]
+    pub per: Vec<String>,
+    /// So many others of the cluster with the habit make it one for everybody; without it only one's own counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1))]
+    pub others: Option<u32>,
+    /// A habit that was not shown for so long is over.
+    #[serde(default = "month")]
+    pub forget: Length,
+}
+
+fn month() -> Length {
+    Length(Duration::from_secs(30 * 86_400))
+}
+
 /// What a detection with memory keeps in mind.
 #[derive(Debug)]
 pub enum Memory {
@@ -132,6 +184,8 @@ pub enum Memory {
     Silence(SilenceSpec),
     /// At what intervals requests came.
     Rhythm(RhythmSpec),
+    /// The events of a sliding window.
+    Window { spec: WindowSpec, plan: Arc<WindowPlan> },
 }
 
 impl Memory {
@@ -144,6 +198,7 @@ impl Memory {
             Memory::Spike(_) => "spike",
             Memory::Silence(_) => "silence",
             Memory::Rhythm(_) => "rhythm",
+            Memory::Window { .. } => "window",
         }
     }
 
@@ -156,13 +211,14 @@ impl Memory {
             Memory::Spike(spec) => vec![("per", &spec.per), ("of", &spec.of), ("peers", &spec.peers)],
             Memory::Silence(spec) => vec![("per", &spec.per)],
             Memory::Rhythm(spec) => vec![("per", &spec.per)],
+            Memory::Window { .. } => Vec::new(),
         }
     }
 
     /// What it computes for each finding, beside the SELECT list: names that the summary may use.
     pub fn gives(&self) -> &'static [&'static str] {
         match self {
-            Memory::Sequence { .. } | Memory::FirstSeen(_) => &[],
+            Memory::Sequence { .. } | Memory::FirstSeen(_) | Memory::Window { .. } => &[],
             Memory::Anomaly(_) => &["score", "reasons", "usual"],
             Memory::Spike(_) => &["count", "limit", "usual", "reasons"],
             Memory::Silence(_) => &["quiet_since", "quiet_minutes", "limit_minutes", "usual"],
@@ -206,6 +262,7 @@ impl DetectionFile {
             ("spike", self.spike.is_some()),
             ("silence", self.silence.is_some()),
             ("rhythm", self.rhythm.is_some()),
+            ("window", self.window.is_some()),
         ];
         keys.into_iter().filter_map(|(key, given)| given.then_some(key)).collect()
     }

@@ -29,7 +29,7 @@ pub use file::{
     ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
-pub use memory::{FirstSeenSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
+pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
 pub use memory_baseline::{AnomalySpec, IDLE, RhythmSpec, SilenceSpec, SpikeSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

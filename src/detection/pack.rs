@@ -15,13 +15,13 @@ use serde_json::Value as Json;
 use super::attack::Attack;
 use super::diagnostic::{Code, Diagnostic, Span, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
-use super::memory::{self, Memory, SequenceSpec};
+use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
 use super::yaml::{self, Key, Node, Step, Value};
 use crate::model::{Column, ColumnSet, Kind, Severity};
-use crate::sql::{EventPlan, Lists, Planner, Predicate, SqlError};
+use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError};
 
 /// A file's path as the user knows it, and its text.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub struct Detection {
     pub entity: Vec<Arc<str>>,
     /// Zero gives one alert for each event.
     pub suppress: Duration,
+    /// Who does it by habit.
+    pub habit: Option<HabitSpec>,
     pub summary: Summary,
     pub references: Vec<String>,
     pub tests: Vec<Case>,
@@ -78,7 +80,8 @@ impl Detection {
         let planned = self.probes().fold(ColumnSet::EMPTY, |all, probe| all.union(probe.columns));
         let placeholders = self.summary.placeholders().map(|placeholder| &*placeholder.column);
         let own = self.memory.iter().flat_map(Memory::names);
-        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own);
+        let habit = self.habit.iter().flat_map(|habit| &habit.per).map(String::as_str);
+        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own).chain(habit);
         planned.union(names.filter_map(Column::by_name).collect())
     }
 }
@@ -406,6 +409,7 @@ impl Check<'_> {
                 memory,
                 entity: file.entity.into_iter().map(Arc::from).collect(),
                 suppress: file.suppress.0,
+                habit: file.habit,
                 summary,
                 references: file.references,
                 tests: file.tests,
@@ -432,6 +436,9 @@ impl Check<'_> {
             found.push(self.document.report(Code::MissingKey, self.document.key("id"), message));
             return (None, None);
         }
+        if let Some(spec) = file.window.take() {
+            return self.window(file, spec, found);
+        }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
         match file.take_baseline() {
             Ok(Some(memory)) => (plan, Some(memory)),
@@ -441,6 +448,44 @@ impl Check<'_> {
                 (plan, None)
             }
         }
+    }
+
+    /// The query over a window; what concerns it are the events that the query's own conditions let through.
+    fn window(
+        &self,
+        file: &DetectionFile,
+        spec: WindowSpec,
+        found: &mut Vec<Diagnostic>,
+    ) -> (Option<EventPlan>, Option<Memory>) {
+        if let Err(message) = spec.hop() {
+            let place = self.document.place(&[Step::Key("window")]);
+            found.push(self.document.report(Code::BadValue, place, message));
+        }
+        let plan = match self.planner.plan_window(&file.sql) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                found.push(sql_error(self.document, &[Step::Key("sql")], Code::Sql, error));
+                return (None, None);
+            }
+        };
+        for (index, name) in file.entity.iter().enumerate() {
+            let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
+            if plan.place(name).is_none() && !of_cluster {
+                let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+                let message = format!("entity '{name}' is not in the SELECT list of the query");
+                let help = "a window's alerts are about what its query gives: add it to SELECT and GROUP BY";
+                found.push(self.document.report(Code::UnknownColumn, span, message).help(help));
+            }
+        }
+        let conjuncts = plan.candidates.clone().unwrap_or_default();
+        let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
+        let concerned = EventPlan {
+            columns,
+            output: plan.output.clone(),
+            computed: Vec::new(),
+            shape: Shape::Filter { conjuncts },
+        };
+        (Some(concerned), Some(Memory::Window { spec, plan }))
     }
 
     fn planned(&self, sql: &str, path: &[Step<'_>], found: &mut Vec<Diagnostic>) -> Option<EventPlan> {
@@ -478,7 +523,7 @@ impl Check<'_> {
         let steps = spec.steps.iter().enumerate();
         let texts: Vec<String> =
             steps.map(|(index, step)| format!("-- step {}\n{}", index + 1, step.sql.trim())).collect();
-        file.sql = texts.join("\n\n");
+        file.sql = texts.join(";\n\n");
         let first = plans.remove(0);
         (Some(first), Some(Memory::Sequence { spec, further: plans }))
     }
@@ -553,6 +598,9 @@ impl Check<'_> {
         };
         for (index, name) in file.entity.iter().enumerate() {
             check(name, self.document.place(&[Step::Key("entity"), Step::Index(index)]));
+        }
+        for (index, name) in file.habit.iter().flat_map(|habit| &habit.per).enumerate() {
+            check(name, self.document.place(&[Step::Key("habit"), Step::Key("per"), Step::Index(index)]));
         }
         for placeholder in summary.into_iter().flat_map(Summary::placeholders) {
             let mut span = self.inside("summary", placeholder.offset);

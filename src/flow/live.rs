@@ -341,6 +341,11 @@ impl Sequencer {
         if let Some(memory) = &mut self.memory {
             outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
             let findings = memory.take(source, &outcome.heard, &outcome.kept, &outcome.ended);
+            let failures = memory.failures();
+            for (detection, error) in &failures {
+                self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
+                self.summary.failures += 1;
+            }
             self.remember(&findings).await?;
         }
         Ok(())

@@ -14,6 +14,7 @@ mod error;
 mod filter;
 mod functions;
 mod general;
+mod lineage;
 mod lists;
 mod locate;
 pub mod mutate;
@@ -21,12 +22,15 @@ mod pattern;
 mod plan;
 mod session;
 mod table;
+mod window;
 
 pub use error::SqlError;
-pub use functions::{FUNCTIONS, FunctionInfo};
+pub use functions::{FUNCTIONS, FunctionInfo, Span, WINDOW_FUNCTIONS};
 pub use general::GeneralPlan;
+pub use lineage::Groups;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+pub use window::WindowPlan;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,7 @@
 mod clean;
 mod emission;
 mod exceptions;
+mod habit;
 mod identity;
 mod ocsf;
 mod redact;
@@ -32,11 +33,12 @@ use serde_json::Value;
 
 use self::emission::Emission;
 use self::exceptions::Exceptions;
+use self::habit::Habits;
 use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
-use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows};
+use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows, Severity};
 
 /// A cell of a matched row as JSON: times as RFC 3339.
 pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
@@ -56,12 +58,19 @@ pub struct AlertOptions {
     /// Bytes of JSON of each raw event in an alert.
     pub evidence_bytes_max: usize,
     pub limits: Limits,
+    /// What is told at a lower severity, as habits are, is not told at all.
+    pub severity_least: Severity,
 }
 
 impl AlertOptions {
     /// Default bounds.
     pub fn new(today: NaiveDate) -> AlertOptions {
-        AlertOptions { today, evidence_bytes_max: 16 << 10, limits: Limits::default() }
+        AlertOptions {
+            today,
+            evidence_bytes_max: 16 << 10,
+            limits: Limits::default(),
+            severity_least: Severity::Informational,
+        }
     }
 }
 
@@ -92,6 +101,7 @@ pub struct AlertStage {
     specs: Vec<AlertSpec>,
     exceptions: Exceptions,
     suppression: Suppression,
+    habits: Habits,
     options: AlertOptions,
     counts: AlertCounts,
 }
@@ -110,6 +120,7 @@ impl AlertStage {
             specs,
             exceptions: Exceptions::new(exceptions, &ids, options.today),
             suppression: Suppression::new(options.limits.clone()),
+            habits: Habits::default(),
             options,
             counts: AlertCounts::default(),
         }
@@ -126,13 +137,13 @@ impl AlertStage {
                 self.counts.hidden += 1;
                 continue;
             }
-            let place = place(spec, &rows, matched, found);
-            let (id, related) = (place.finding, place.related.clone());
+            let place = place(spec, &rows, matched, found, &mut self.habits);
+            let (id, related, habitual) = (place.finding, place.related.clone(), place.habitual);
             match self.suppression.see(place) {
                 Seen::Duplicate => self.counts.duplicates += 1,
                 Seen::First => {
                     let event = Event::of(spec, &rows, matched, found);
-                    alerts.extend(create(spec, id, related, event, &self.options));
+                    alerts.extend(create(spec, id, related, event, habitual, &self.options));
                     self.counts.created += 1;
                     for update in self.suppression.shrink() {
                         tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -149,7 +160,7 @@ impl AlertStage {
                 }
             }
         }
-        alerts
+        self.loud(alerts)
     }
 
     /// Leaves of rows that detections with memory keep only those that no exception hides.
@@ -171,15 +182,15 @@ impl AlertStage {
         let rows = Rows::new(&matched.rows);
         let scope = Scope::Remembered { cluster_id: &finding.cluster_id, parts: &finding.identity };
         let id = identity::finding(&spec.id, scope);
-        let mut first: Option<(Related, Event)> = None;
+        let mut first: Option<(Related, Event, bool)> = None;
         for found in &matched.matches {
-            let mut place = place(spec, &rows, &matched, found);
+            let mut place = place(spec, &rows, &matched, found, &mut self.habits);
             place.finding = id;
             place.end_us = finding.at_us.saturating_add(spec.window_us().unwrap_or(0));
-            let related = place.related.clone();
+            let (related, habitual) = (place.related.clone(), place.habitual);
             match self.suppression.see(place) {
                 Seen::Duplicate => self.counts.duplicates += 1,
-                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found))),
+                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found), habitual)),
                 Seen::Further { shown } => {
                     self.counts.suppressed += u64::from(first.is_none());
                     if shown {
@@ -188,9 +199,9 @@ impl AlertStage {
                 }
             }
         }
-        if let Some((related, event)) = first {
+        if let Some((related, event, habitual)) = first {
             let rest = self.suppression.take(id);
-            alerts.extend(create_whole(spec, id, finding.at_us, (related, event), rest, &self.options));
+            alerts.extend(create_whole(spec, id, finding.at_us, (related, event, habitual), rest, &self.options));
             self.counts.created += 1;
             for update in self.suppression.shrink() {
                 tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -198,6 +209,11 @@ impl AlertStage {
         } else if let Some(update) = self.suppression.overflow(id) {
             tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
         }
+        self.loud(alerts)
+    }
+
+    fn loud(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
+        alerts.retain(|alert| alert.severity >= self.options.severity_least);
         alerts
     }
 
@@ -210,7 +226,7 @@ impl AlertStage {
         for update in self.suppression.evict() {
             tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
         }
-        alerts
+        self.loud(alerts)
     }
 
     /// What the stage has done so far.
@@ -225,7 +241,7 @@ impl AlertStage {
 }
 
 /// The finding that a match belongs to.
-fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match) -> Place {
+fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match, habits: &mut Habits) -> Place {
     let row = found.row;
     let event_us = row::event_us(rows, matched, row);
     let request_id = rows.request_id(row);
@@ -242,11 +258,16 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
             (identity::finding(&spec.id, scope), start_us.saturating_add(length_us))
         }
     };
+    let habitual = spec.habit.as_ref().is_some_and(|(fields, rule)| {
+        let actor: Vec<Value> = fields.iter().map(|field| field.value(rows, found)).collect();
+        habits.see(&spec.id, rule, cluster_id, &actor, request_us)
+    });
     let mut cluster = DefaultHasher::new();
     cluster_id.hash(&mut cluster);
     Place {
         finding,
         detection: found.detection,
+        habitual,
         cluster: cluster.finish(),
         end_us,
         related: Related {
@@ -262,6 +283,7 @@ fn create(
     finding: FindingId,
     related: Related,
     event: Event,
+    habitual: bool,
     options: &AlertOptions,
 ) -> Option<Alert> {
     let event_us = related.event_us;
@@ -269,6 +291,7 @@ fn create(
         spec,
         finding,
         activity: Activity::Create,
+        habitual,
         count: 1,
         created_us: event_us,
         first_us: event_us,
@@ -284,11 +307,11 @@ fn create_whole(
     spec: &AlertSpec,
     finding: FindingId,
     at_us: i64,
-    first: (Related, Event),
+    first: (Related, Event, bool),
     rest: Option<Update>,
     options: &AlertOptions,
 ) -> Option<Alert> {
-    let (related, event) = first;
+    let (related, event, habitual) = first;
     let mut last_us = related.event_us;
     let (mut all, mut events) = (vec![related], Vec::new());
     if let Some(update) = rest {
@@ -302,6 +325,7 @@ fn create_whole(
         spec,
         finding,
         activity: Activity::Create,
+        habitual,
         count: all.len() as u64,
         created_us: at_us,
         first_us: all.iter().map(|one| one.event_us).min().unwrap_or(at_us),
@@ -330,6 +354,7 @@ fn tell(
             spec,
             finding: update.finding,
             activity: Activity::Update,
+            habitual: update.habitual,
             count: update.count - left as u64,
             created_us: update.created_us,
             first_us: update.first_us,

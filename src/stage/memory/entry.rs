@@ -45,6 +45,11 @@ impl Kept {
         &self.rows.rows
     }
 
+    /// Time that the transport gave the record of a row, milliseconds since the epoch.
+    pub fn arrival_ms(&self, row: usize) -> Option<i64> {
+        self.rows.arrival_ms.get(row).copied().flatten()
+    }
+
     fn array(&self, column: Column, row: usize) -> Option<&ArrayRef> {
         let array = self.rows.rows.columns().get((*self.places.get(column as usize)?)?)?;
         (row < array.len() && array.is_valid(row)).then_some(array)

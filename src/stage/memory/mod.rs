@@ -15,6 +15,7 @@ mod silence;
 mod spike;
 mod tables;
 mod timeline;
+mod window;
 
 #[cfg(test)]
 mod fixture;
@@ -36,6 +37,7 @@ use self::sequence::Sequence;
 use self::silence::Silence;
 use self::spike::Spike;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
 use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need, time_text};
 
@@ -63,6 +65,11 @@ pub trait Recall: std::fmt::Debug + Send {
     /// # Errors
     /// Says which table is not as expected; the memory is then as it was.
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String>;
+
+    /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
+    fn failures(&mut self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// How much it holds now.
     fn size(&self) -> Size;
@@ -185,7 +192,7 @@ impl Memory {
             bodies.add(None, None, columns);
         }
         Some(Memory {
-            kinds: Kinds(detections.to_vec()),
+            kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies }),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
@@ -231,6 +238,11 @@ impl Memory {
     /// The watermark of each cluster, microseconds since the epoch.
     pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
         self.timelines.iter().map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
+    }
+
+    /// What went wrong since somebody last asked: index of the detection, and how.
+    pub fn failures(&mut self) -> Vec<(usize, String)> {
+        self.timelines.values_mut().flat_map(Timeline::failures).collect()
     }
 
     /// How much each detection remembers, over all clusters; by its index.
@@ -285,20 +297,41 @@ pub fn heard<'a>(rows: impl Iterator<Item = (LaneId, &'a str, i64, Option<i64>)>
 
 /// Makes memories of detections.
 #[derive(Debug)]
-struct Kinds(Vec<Arc<Detection>>);
+struct Kinds {
+    detections: Vec<Arc<Detection>>,
+    /// By index of the detection: what its windows have in common.
+    windows: BTreeMap<usize, Arc<WindowRule>>,
+}
+
+impl Kinds {
+    fn new(detections: &[Arc<Detection>], shown: ColumnSet) -> Kinds {
+        let mut windows = BTreeMap::new();
+        for (index, detection) in detections.iter().enumerate() {
+            let Some(Kind::Window { spec, plan }) = &detection.memory else { continue };
+            let entity: Vec<Field> = detection.entity.iter().map(|name| Field::new(name)).collect();
+            let rule = WindowRule::new(index, Arc::clone(plan), spec, &entity, suppress_us(detection), shown);
+            windows.insert(index, Arc::new(rule.expect("the loader has checked the window and its entity")));
+        }
+        Kinds { detections: detections.to_vec(), windows }
+    }
+}
 
 impl Memories for Kinds {
     fn make(&self, index: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>> {
-        let detection = self.0.get(index)?;
+        let detection = self.detections.get(index)?;
         let cluster_id = Arc::clone(cluster_id);
-        let suppress_us = i64::try_from(detection.suppress.as_micros()).unwrap_or(i64::MAX);
         Some(match detection.memory.as_ref()? {
             Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),
-            Kind::Anomaly(spec) => Box::new(Anomaly::new(spec, index, cluster_id, born_us, suppress_us)),
-            Kind::Spike(spec) => Box::new(Spike::new(spec, index, cluster_id, born_us, suppress_us)),
+            Kind::Anomaly(spec) => Box::new(Anomaly::new(spec, index, cluster_id, born_us, suppress_us(detection))),
+            Kind::Spike(spec) => Box::new(Spike::new(spec, index, cluster_id, born_us, suppress_us(detection))),
             Kind::Silence(spec) => Box::new(Silence::new(spec, index, cluster_id)),
             Kind::Rhythm(spec) => Box::new(Rhythm::new(spec, index, cluster_id)),
-            Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us)),
+            Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us(detection))),
+            Kind::Window { .. } => Box::new(Window::new(Arc::clone(self.windows.get(&index)?), cluster_id)),
         })
     }
+}
+
+fn suppress_us(detection: &Detection) -> i64 {
+    i64::try_from(detection.suppress.as_micros()).unwrap_or(i64::MAX)
 }

@@ -106,6 +106,12 @@ impl Timeline {
         self.recalls.iter().map(|(detection, recall)| (*detection, recall.as_ref()))
     }
 
+    /// What went wrong in the memories since somebody last asked.
+    pub fn failures(&mut self) -> Vec<(usize, String)> {
+        let each = self.recalls.iter_mut();
+        each.flat_map(|(detection, recall)| recall.failures().into_iter().map(|what| (*detection, what))).collect()
+    }
+
     /// Notes that a lane has come to an event time.
     pub fn heard(&mut self, lane: LaneKey, event_us: i64) {
         let newest = self.lanes.entry(lane).or_insert(event_us);
