@@ -207,7 +207,12 @@ impl Memory {
         match self {
             Memory::Sequence { spec, .. } => vec![("by", &spec.by)],
             Memory::FirstSeen(spec) => vec![("of", &spec.of), ("per", &spec.per)],
-            Memory::Anomaly(spec) => vec![("features", &spec.features), ("per", &spec.per), ("peers", &spec.peers)],
+            Memory::Anomaly(spec) => vec![
+                ("features", &spec.features),
+                ("per", &spec.per),
+                ("peers", &spec.peers),
+                ("when", spec.when.as_slice()),
+            ],
             Memory::Spike(spec) => vec![("per", &spec.per), ("of", &spec.of), ("peers", &spec.peers)],
             Memory::Silence(spec) => vec![("per", &spec.per)],
             Memory::Rhythm(spec) => vec![("per", &spec.per)],

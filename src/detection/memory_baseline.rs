@@ -29,6 +29,10 @@ pub struct AnomalySpec {
     /// Features whose values say nothing while they are new to everybody, such as a namespace that was just made.
     #[serde(default)]
     pub places: Vec<String>,
+    /// A column that says which events are judged; without it, all. Events that are not judged still teach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub when: Option<String>,
     /// How long after a cluster's first event it only learns and raises no alert.
     pub learn: Length,
     /// After what time a habit counts half.

@@ -87,6 +87,8 @@ pub struct Anomaly {
     features: Vec<Feature>,
     per: Vec<Field>,
     peers: Vec<Field>,
+    /// Which events are judged.
+    when: Option<Field>,
     learn_us: i64,
     threshold: f64,
     cap: f64,
@@ -125,6 +127,7 @@ impl Anomaly {
             features: spec.features.iter().map(feature).collect(),
             per: spec.per.iter().map(|name| Field::new(name)).collect(),
             peers: spec.peers.iter().map(|name| Field::new(name)).collect(),
+            when: spec.when.as_deref().map(Field::new),
             learn_us: spec.learn.us(),
             threshold: spec.threshold,
             cap: spec.cap.unwrap_or(f64::INFINITY),
@@ -362,7 +365,8 @@ impl Recall for Anomaly {
         let values = self.values_of(entry, actor);
         let groups = self.groups_of(entry);
         let day = entry.event_us.div_euclid(DAY_US);
-        if entry.event_us - self.born_us >= self.learn_us && values.iter().any(Option::is_some) {
+        let watched = self.when.as_ref().is_none_or(|when| entry.value(when) == Value::Bool(true));
+        if watched && entry.event_us - self.born_us >= self.learn_us && values.iter().any(Option::is_some) {
             let (score, judged) = self.judge(&values, &groups, actor, day);
             if score >= self.threshold {
                 let (reasons, usual) = self.explain(judged, actor, &groups, day);

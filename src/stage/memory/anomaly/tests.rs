@@ -147,6 +147,19 @@ fn a_cap_keeps_one_oddity_from_firing_alone() {
 }
 
 #[test]
+fn what_is_not_asked_for_teaches_only() {
+    let text = r#"{"features": ["verb", "namespace"], "per": ["user_name"], "peers": ["team"], "when": "watched", "learn": "7d", "threshold": 10}"#;
+    let spec: AnomalySpec = serde_json::from_str(text).expect("well-formed");
+    let last = |watched: Value| {
+        let mut events = teams(10);
+        let texts = [("user_name", "web1"), ("verb", "exec"), ("namespace", "bank")];
+        events.push(entry(10 * DAY_US, &texts, 200, &[("team", json!(["everybody", "web"])), ("watched", watched)]));
+        run(&mut Anomaly::new(&spec, 0, "c".into(), 0, DAY_US), &events).len()
+    };
+    assert_eq!((last(true.into()), last(false.into()), last(Value::Null)), (1, 0, 0));
+}
+
+#[test]
 fn being_away_is_a_feature() {
     let text =
         r#"{"features": ["verb", "idle"], "per": ["user_name"], "peers": ["team"], "learn": "7d", "threshold": 12}"#;
