@@ -116,6 +116,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// From the least trusted on; deprecated ones last.
+    pub const ALL: [Status; 4] = [Status::Experimental, Status::Testing, Status::Stable, Status::Deprecated];
+
     /// The word used in files and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -62,6 +62,9 @@ pub struct WindowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Length")]
     pub every: Option<Length>,
+    /// Tell as soon as the condition is true, not at the end of `every`; only where further events cannot make it false.
+    #[serde(default)]
+    pub early: bool,
 }
 
 impl WindowSpec {

@@ -9,6 +9,7 @@ pub mod coverage;
 mod diagnostic;
 mod file;
 pub mod files;
+mod fingerprint;
 mod lint;
 mod lint_sql;
 mod memory;

@@ -468,6 +468,12 @@ impl Check<'_> {
                 return (None, None);
             }
         };
+        if spec.early
+            && let Err(message) = plan.only_rises()
+        {
+            let place = self.document.place(&[Step::Key("window"), Step::Key("early")]);
+            found.push(self.document.report(Code::BadValue, place, message).help("leave `early` out"));
+        }
         for (index, name) in file.entity.iter().enumerate() {
             let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
             if plan.place(name).is_none() && !of_cluster {

@@ -112,7 +112,7 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
     let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
     let mut last = outcome.matched.last().and_then(last_fields);
     if let Some(memory) = &mut memory {
-        let mut findings = memory.take(0, &outcome.heard, &outcome.kept, &[]);
+        let mut findings = memory.take(0, (&outcome.heard, &outcome.kept, &[]), 0);
         findings.extend(memory.finish());
         alerts.extend(findings.iter().flat_map(|finding| stage.remember(finding)));
         last = findings.last().map(finding_fields).or(last);

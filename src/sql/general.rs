@@ -15,8 +15,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::canonical::{balanced, canonical, conjuncts, unqualified};
 use super::error::SqlError;
-use super::functions::Span;
-use super::functions::span::Within;
+use super::functions::span::{Run, Within};
 use super::session::block_on;
 use super::table::Rows;
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
@@ -41,7 +40,16 @@ impl GeneralPlan {
     /// Prepares an optimised logical plan.
     pub(super) fn new(state: &SessionState, plan: &LogicalPlan) -> Result<Self> {
         let template = block_on(state.query_planner().create_physical_plan(plan, state))?;
-        Ok(GeneralPlan { template, context: TaskContext::from(state) })
+        Ok(GeneralPlan::of(template, state))
+    }
+
+    /// A plan that was never run.
+    pub(super) fn of(template: Arc<dyn ExecutionPlan>, state: &SessionState) -> Self {
+        GeneralPlan { template, context: TaskContext::from(state) }
+    }
+
+    pub(super) fn template(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.template
     }
 
     /// The query's rows over a table that holds just these rows of all columns of `audit`, `None` if there are none.
@@ -57,12 +65,12 @@ impl GeneralPlan {
     /// columns that the plan reads.
     ///
     /// # Errors
-    /// Where evaluation fails: a cast that does not fit, too much memory.
-    pub(super) fn over(&self, batches: Vec<RecordBatch>, span: Span) -> Result<Option<RecordBatch>> {
-        self.run(batches, Some(span))
+    /// Where evaluation fails: a cast that does not fit, too much memory, a bound of the run.
+    pub(super) fn over(&self, batches: Vec<RecordBatch>, run: Run) -> Result<Option<RecordBatch>> {
+        self.run(batches, Some(run))
     }
 
-    fn run(&self, batches: Vec<RecordBatch>, span: Option<Span>) -> Result<Option<RecordBatch>> {
+    fn run(&self, batches: Vec<RecordBatch>, run: Option<Run>) -> Result<Option<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.template))?;
         let schema = plan.schema();
         let context = &self.context;
@@ -79,7 +87,7 @@ impl GeneralPlan {
         );
         let batches = block_on(async {
             // Whatever thread this runs on: the plan's functions are called on it.
-            let _within = span.map(Within::new);
+            let _within = run.map(Within::new);
             collect(plan, Arc::new(context)).await
         })?;
         let found = concat_batches(&schema, &batches)?;

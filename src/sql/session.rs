@@ -77,6 +77,8 @@ pub(super) fn window_state(state: &SessionState) -> Result<SessionState> {
     // The catalog is shared: with the setting as it was, the builder would put an empty one in its place.
     let mut config = state.config().clone().with_create_default_catalog_and_schema(false);
     config.options_mut().optimizer.max_passes = WINDOW_PASSES;
+    // States that were not aggregated would be as large as the rows.
+    config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = f64::MAX;
     let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).with_optimizer_rules(rules);
     Ok(state.with_runtime_env(runtime(WINDOW_MEMORY_BYTES)?).build())
 }

@@ -95,10 +95,24 @@ impl TableProvider for AuditTable {
     }
 }
 
+/// Reads the [`Rows`] of the task context, which are of this schema as they are.
+pub(super) fn state_scan(schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    Arc::new(AuditScan::of(Read::AsIs, schema))
+}
+
+/// How rows are read.
+#[derive(Debug)]
+enum Read {
+    /// As rows of the table, by the places of columns; `None`: all of them.
+    Table(Option<Vec<usize>>),
+    /// With the columns that they have.
+    AsIs,
+}
+
 /// Reads the [`Rows`] of the task context.
 #[derive(Debug)]
 struct AuditScan {
-    projection: Option<Vec<usize>>,
+    read: Read,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
@@ -109,13 +123,17 @@ impl AuditScan {
             Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
             None => Arc::clone(&AUDIT_SCHEMA),
         };
+        Ok(AuditScan::of(Read::Table(projection), schema))
+    }
+
+    fn of(read: Read, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(AuditScan { projection, schema, properties: Arc::new(properties) })
+        AuditScan { read, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -161,7 +179,10 @@ impl ExecutionPlan for AuditScan {
         let Some(rows) = context.session_config().get_extension::<Rows>() else {
             return datafusion::common::internal_err!("the plan runs without rows");
         };
-        let read = |batch: &RecordBatch| Rows::read(batch, self.projection.as_deref(), &self.schema);
+        let read = |batch: &RecordBatch| match &self.read {
+            Read::Table(projection) => Rows::read(batch, projection.as_deref(), &self.schema),
+            Read::AsIs => Ok(batch.clone()),
+        };
         let batches: Vec<RecordBatch> = rows.0.iter().map(read).collect::<Result<_>>()?;
         Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
     }

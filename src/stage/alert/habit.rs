@@ -7,6 +7,8 @@
 //!
 //! An earlier day, not an earlier event: what an attacker repeats within hours is no habit.
 
+mod saved;
+
 use std::collections::HashMap;
 
 use serde_json::Value;

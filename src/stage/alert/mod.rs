@@ -9,7 +9,8 @@
 //! * A request counts once for each finding; what repeats about the same entity updates one finding ([`suppression`]).
 //! * No secret of an event leaves here ([`redact`], [`scrub`], [`clean`]), and every part of an alert is bounded.
 //!
-//! The stage keeps everything in memory, under fixed bounds, and reads no clock.
+//! The stage keeps everything in memory, under fixed bounds, and reads no clock. [`AlertStage::save`] gives what is to
+//! outlive the process.
 
 mod clean;
 mod emission;
@@ -24,10 +25,12 @@ mod scrub;
 mod spec;
 mod summary;
 mod suppression;
+mod tables;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 use serde_json::Value;
 
@@ -229,6 +232,24 @@ impl AlertStage {
         self.loud(alerts)
     }
 
+    /// Open findings and habits as named tables, the findings first. Save after a flush, as what has gathered for updates
+    /// is not among them.
+    pub fn save(&self) -> Vec<(String, RecordBatch)> {
+        let mut tables = self.suppression.save(|detection| self.specs.get(detection).map(|spec| &*spec.id));
+        tables.push(self.habits.save());
+        tables
+    }
+
+    /// Takes back what [`AlertStage::save`] gave, in a stage that has seen nothing yet.
+    ///
+    /// # Errors
+    /// Says which table is not as expected; what is in that one begins anew.
+    pub fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
+        let ids: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(index, spec)| (&*spec.id, index)).collect();
+        let findings = self.suppression.restore(tables, |id| ids.get(id).copied());
+        findings.and(self.habits.restore(tables))
+    }
+
     /// What the stage has done so far.
     pub fn counts(&self) -> AlertCounts {
         AlertCounts {
@@ -262,13 +283,11 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
         let actor: Vec<Value> = fields.iter().map(|field| field.value(rows, found)).collect();
         habits.see(&spec.id, rule, cluster_id, &actor, request_us)
     });
-    let mut cluster = DefaultHasher::new();
-    cluster_id.hash(&mut cluster);
     Place {
         finding,
         detection: found.detection,
         habitual,
-        cluster: cluster.finish(),
+        cluster: identity::cluster(cluster_id),
         end_us,
         related: Related {
             audit_id: row::audit_id(rows, row).into(),

@@ -5,7 +5,9 @@
 //! room. A request counts once for each finding, however often and in however many stages it is delivered.
 //!
 //! Memory is bounded by [`Limits`]. What is forgotten first is what ended longest ago; if an event of a forgotten
-//! finding arrives after all, the finding is created again under the same uid.
+//! finding arrives after all, the finding is created again under the same uid. A restart goes on with what was saved.
+
+mod saved;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 

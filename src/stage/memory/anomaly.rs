@@ -41,7 +41,7 @@ const GROUP_STRENGTH: f64 = 2.0;
 /// Most groups of one event that are looked at.
 const GROUPS_MAX: usize = 16;
 /// Most values that are remembered for one detection in one cluster.
-const VALUES_MAX: u64 = 500_000;
+pub const VALUES_MAX: u64 = 500_000;
 /// Most bytes of a value that are remembered.
 const VALUE_BYTES_MAX: usize = 256;
 /// Below this many days a habit is forgotten.

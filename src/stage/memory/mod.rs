@@ -9,6 +9,7 @@
 mod anomaly;
 mod entry;
 mod first_seen;
+mod image;
 mod rhythm;
 mod sequence;
 mod silence;
@@ -32,11 +33,13 @@ use serde_json::Value;
 use self::anomaly::Anomaly;
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
+pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
 use self::rhythm::Rhythm;
 use self::sequence::Sequence;
 use self::silence::Silence;
 use self::spike::Spike;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
 use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need, time_text};
@@ -73,6 +76,20 @@ pub trait Recall: std::fmt::Debug + Send {
 
     /// How much it holds now.
     fn size(&self) -> Size;
+
+    /// What the tables of [`Recall::save`] can be used with.
+    fn bound(&self) -> Bound {
+        Bound::default()
+    }
+}
+
+/// What saved tables depend on, beside what the detection asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// They hold rows of the table `audit`.
+    pub rows: bool,
+    /// They hold what only the same version of the SQL engine understands.
+    pub engine: bool,
 }
 
 /// How much a memory holds.
@@ -148,11 +165,13 @@ const SHOWN: [Column; 34] = [
 pub struct MemoryOptions {
     /// How far events may be out of order within a lane.
     pub lateness: Duration,
+    /// How long a lane must be silent to be idle.
+    pub silence: Duration,
 }
 
 impl Default for MemoryOptions {
     fn default() -> MemoryOptions {
-        MemoryOptions { lateness: Duration::from_secs(60) }
+        MemoryOptions { lateness: Duration::from_secs(60), silence: Duration::from_secs(60) }
     }
 }
 
@@ -175,6 +194,7 @@ pub struct Memory {
     kinds: Kinds,
     need: Arc<Need>,
     lateness_us: i64,
+    silence_us: i64,
     timelines: BTreeMap<Arc<str>, Timeline>,
     counts: MemoryCounts,
 }
@@ -195,6 +215,7 @@ impl Memory {
             kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies }),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
+            silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
             counts: MemoryCounts::default(),
         })
@@ -206,11 +227,18 @@ impl Memory {
     }
 
     /// Takes in what came of one chunk of a source, and answers what has become true by it, in order of event time.
-    pub fn take(&mut self, source: usize, heard: &[Heard], kept: &[KeptMatches], ended: &[LaneId]) -> Vec<Finding> {
+    ///
+    /// `now_us` is a clock of the caller, by which lanes are told to be idle.
+    pub fn take(
+        &mut self,
+        source: usize,
+        (heard, kept, ended): (&[Heard], &[KeptMatches], &[LaneId]),
+        now_us: i64,
+    ) -> Vec<Finding> {
         for one in heard {
             let timeline = self.timelines.entry(Arc::clone(&one.cluster_id));
             let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
-            timeline.heard((source, one.lane), one.newest_us);
+            timeline.heard((source, one.lane), one.newest_us, now_us);
         }
         kept.iter().for_each(|kept| self.keep(kept));
         let mut out = Vec::new();
@@ -219,6 +247,18 @@ impl Memory {
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
             ended.iter().for_each(|lane| timeline.ended((source, *lane)));
+        }
+        out
+    }
+
+    /// Lets lanes that were silent for long hold nothing back any more. To be called when nothing waits to be taken in:
+    /// a lane is not idle because its reader is busy.
+    pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for timeline in self.timelines.values_mut() {
+            if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
+                timeline.advance(until_us, &self.kinds, &mut out);
+            }
         }
         out
     }
@@ -276,6 +316,76 @@ impl Memory {
             }
         }
     }
+}
+
+/// What the memory of a detection keeps and when it answers, a line for each thing; `None` without a memory.
+pub fn describe(detections: &[Arc<Detection>], index: usize) -> Option<String> {
+    let detection = detections.get(index)?;
+    let memory = detection.memory.as_ref()?;
+    Some(match memory {
+        Kind::Window { .. } => {
+            Kinds::new(detections, SHOWN.into_iter().collect()).windows.get(&index)?.report().to_string()
+        }
+        Kind::Sequence { spec, .. } => {
+            let last = if spec.steps.last()?.absent { ", the last of which must not come" } else { "" };
+            format!(
+                "sequence   {} steps{last} with the same {}, within {} s\nkeeps      for each of them and each step the \
+                 latest way there; at most {} ways a cluster",
+                spec.steps.len(),
+                spec.by.join(", "),
+                spec.within.0.as_secs(),
+                sequence::WAYS_MAX,
+            )
+        }
+        Kind::Anomaly(spec) => format!(
+            "anomaly    {} of {}{}, from {} bits on\nkeeps      the days on which each was seen with each value, half as \
+             much after {} s; at most {} values a cluster\nlearns     for {} s after a cluster is first heard of",
+            spec.features.join(", "),
+            spec.per.join(", "),
+            if spec.peers.is_empty() { String::new() } else { format!(" and its {}", spec.peers.join(", ")) },
+            spec.threshold,
+            spec.half_life.0.as_secs(),
+            anomaly::VALUES_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Spike(spec) => format!(
+            "spike      of {} by {}, at least {} in {} s\nkeeps      for each the counts of its last {} stretches; at most \
+             {} a cluster\nlearns     for {} s after a cluster is first heard of",
+            if spec.of.is_empty() { "events".to_owned() } else { spec.of.join(", ") },
+            spec.per.join(", "),
+            spec.floor,
+            spec.every.0.as_secs(),
+            spike::STRETCHES_MAX,
+            spike::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Silence(spec) => format!(
+            "silence    of {}, at least {} s\nkeeps      for each its last event and the longest silence of {} days; at \
+             most {} a cluster\nlearns     for {} s after each is first heard of",
+            if spec.per.is_empty() { "the cluster".to_owned() } else { spec.per.join(", ") },
+            spec.least.0.as_secs(),
+            silence::DAYS_MAX,
+            silence::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Rhythm(spec) => format!(
+            "rhythm     of {}, {} beats\nkeeps      for each its last events and up to {} intervals; at most {} a cluster",
+            spec.per.join(", "),
+            spec.beats,
+            rhythm::PROPOSALS_MAX,
+            rhythm::KEYS_MAX,
+        ),
+        Kind::FirstSeen(spec) => format!(
+            "first seen {}{}\nkeeps      16 bytes of key and 4 of time for each combination, exactly; at most {} a cluster, \
+             each until it was away for {} s\nlearns     for {} s after a cluster is first heard of{}",
+            spec.of.join(", "),
+            if spec.per.is_empty() { String::new() } else { format!(" for {}", spec.per.join(", ")) },
+            first_seen::KEYS_MAX,
+            spec.forget.0.as_secs(),
+            spec.learn.0.as_secs(),
+            spec.settle.map_or_else(String::new, |settle| format!(", and {} s of whoever is new", settle.0.as_secs())),
+        ),
+    })
 }
 
 /// How far each lane of a chunk has come, from the event times of all its rows: `rows` are lane, key of the cluster,

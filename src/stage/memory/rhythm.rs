@@ -21,13 +21,13 @@ use crate::model::{Finding, time_text};
 /// How many events back an interval is proposed from.
 const BACK: usize = 3;
 /// Most proposals of one key; the one with the fewest beats goes first.
-const PROPOSALS_MAX: usize = 8;
+pub const PROPOSALS_MAX: usize = 8;
 /// The least jitter that is forgiven, microseconds.
 const JITTER_LEAST_US: i64 = 1_000_000;
 /// How many beats of one make its events regular.
 const REGULAR: u32 = 3;
 /// Most keys that are remembered for one detection in one cluster.
-const KEYS_MAX: usize = 200_000;
+pub const KEYS_MAX: usize = 200_000;
 /// How long a key may be away before it is forgotten, where room is needed.
 const FORGET_US: i64 = 30 * 86_400_000_000;
 

@@ -19,9 +19,9 @@ use crate::model::{Finding, time_text};
 
 const DAY_US: i64 = 86_400_000_000;
 /// How many days' longest silences are remembered.
-const DAYS_MAX: usize = 14;
+pub const DAYS_MAX: usize = 14;
 /// Most keys that are remembered for one detection in one cluster.
-const KEYS_MAX: usize = 10_000;
+pub const KEYS_MAX: usize = 10_000;
 
 #[derive(Debug)]
 struct Pulse {

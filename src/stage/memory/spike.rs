@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use serde_json::{Value, json};
 
+pub use self::history::STRETCHES_MAX;
 use self::history::{History, Normal};
 use super::anomaly::rounded;
 use super::tables::{float_column, floats, int_column, ints64, named, parsed, table, text_column, texts};
@@ -29,7 +30,7 @@ const PANES: i64 = 6;
 /// How many stretches a past needs to be believed.
 const ENOUGH: usize = 5;
 /// Most keys that are remembered for one detection in one cluster.
-const KEYS_MAX: usize = 100_000;
+pub const KEYS_MAX: usize = 100_000;
 /// Most distinct combinations of one part of a stretch.
 const DISTINCT_MAX: usize = 10_000;
 /// Most times that one spike is told of again.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Most stretches that are remembered; the oldest go first.
-const STRETCHES_MAX: usize = 200;
+pub const STRETCHES_MAX: usize = 200;
 /// The median absolute deviation of a normal distribution times this is its standard deviation.
 const NORMAL: f64 = 1.4826;
 
