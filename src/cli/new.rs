@@ -5,7 +5,6 @@
 //! and its tests have run.
 
 mod traits;
-mod yaml;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 
 use self::traits::Sketch;
 use super::exit::Failure;
+use super::yaml;
 use crate::clock;
 use crate::detection::{Detection, DetectionSet, SourceFile, files, load};
 use crate::flow::replay::run_cases;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::memory::{FirstSeenSpec, Length, SequenceSpec};
+use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec, WindowSpec};
+use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
 use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
@@ -48,6 +49,10 @@ pub struct DetectionFile {
     #[serde(default)]
     #[schemars(length(min = 1))]
     pub sql: String,
+    /// The query sees the events of a sliding window of event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WindowSpec")]
+    pub window: Option<WindowSpec>,
     /// Several queries match one after the other for the same entity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SequenceSpec")]
@@ -56,12 +61,32 @@ pub struct DetectionFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "FirstSeenSpec")]
     pub first_seen: Option<FirstSeenSpec>,
+    /// Fires for what is improbable for whoever did it and for its peers, with the reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AnomalySpec")]
+    pub anomaly: Option<AnomalySpec>,
+    /// Fires when there is more than the past explains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SpikeSpec")]
+    pub spike: Option<SpikeSpec>,
+    /// Fires when events stay away for longer than they ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SilenceSpec")]
+    pub silence: Option<SilenceSpec>,
+    /// Fires when a request begins to come at exact intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RhythmSpec")]
+    pub rhythm: Option<RhythmSpec>,
     /// Columns that say what the alert is about; repeats about the same values become one alert.
     #[schemars(length(min = 1))]
     pub entity: Vec<String>,
     /// How long repeats about the same entity update one alert.
     #[serde(default)]
     pub suppress: Suppress,
+    /// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HabitSpec")]
+    pub habit: Option<HabitSpec>,
     /// One line for the alert; {column} is replaced by the event's value.
     #[schemars(length(min = 1))]
     pub summary: String,
@@ -91,6 +116,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// From the least trusted on; deprecated ones last.
+    pub const ALL: [Status; 4] = [Status::Experimental, Status::Testing, Status::Stable, Status::Deprecated];
+
     /// The word used in files and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {

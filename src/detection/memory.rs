@@ -3,6 +3,7 @@
 //! The doc comments here are what an editor shows and what a diagnostic advises, so they speak to the author.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
@@ -11,7 +12,8 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::file::{DetectionFile, SampleEvent, duration, merge_patch};
-use crate::sql::EventPlan;
+use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
+use crate::sql::{EventPlan, WindowPlan};
 
 /// A length of time: a whole number with s, m, h or d, such as 15m.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -60,6 +62,40 @@ pub struct WindowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Length")]
     pub every: Option<Length>,
+    /// Tell as soon as the condition is true, not at the end of `every`; only where further events cannot make it false.
+    #[serde(default)]
+    pub early: bool,
+}
+
+impl WindowSpec {
+    /// Most positions that the window takes while one event is in it.
+    const HOPS_MAX: u64 = 3600;
+    /// How many it takes where the author does not say,
+    const HOPS: u64 = 30;
+    /// unless it would then move by less than this.
+    const HOP_SECONDS_MIN: u64 = 10;
+
+    /// How far the window moves from one evaluation to the next.
+    ///
+    /// # Errors
+    /// Where the size is no multiple of it, or of too small a part.
+    pub fn hop(&self) -> Result<Length, String> {
+        let size = self.size.0.as_secs();
+        let Some(every) = self.every else {
+            let hops = (size / Self::HOP_SECONDS_MIN).clamp(1, Self::HOPS);
+            let hops = (1..=hops).rev().find(|hops| size.is_multiple_of(*hops)).unwrap_or(1);
+            return Ok(Length(Duration::from_secs(size / hops)));
+        };
+        let every_s = every.0.as_secs();
+        if every_s == 0 || !size.is_multiple_of(every_s) {
+            return Err(format!("`size` ({size}s) is not a multiple of `every` ({every_s}s)"));
+        }
+        if size / every_s > Self::HOPS_MAX {
+            let max = Self::HOPS_MAX;
+            return Err(format!("`every` ({every_s}s) is less than 1/{max} of `size` ({size}s)"));
+        }
+        Ok(every)
+    }
 }
 
 /// Steps by the same entity, in order.
@@ -112,6 +148,26 @@ pub struct FirstSeenSpec {
     pub forget: Length,
 }
 
+/// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HabitSpec {
+    /// Columns that say whose habit it is, such as user_name.
+    #[schemars(length(min = 1))]
+    pub per: Vec<String>,
+    /// So many others of the cluster with the habit make it one for everybody; without it only one's own counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1))]
+    pub others: Option<u32>,
+    /// A habit that was not shown for so long is over.
+    #[serde(default = "month")]
+    pub forget: Length,
+}
+
+fn month() -> Length {
+    Length(Duration::from_secs(30 * 86_400))
+}
+
 /// What a detection with memory keeps in mind.
 #[derive(Debug)]
 pub enum Memory {
@@ -123,6 +179,16 @@ pub enum Memory {
     },
     /// Combinations of values that were seen before.
     FirstSeen(FirstSeenSpec),
+    /// How often keys and their peers did what.
+    Anomaly(AnomalySpec),
+    /// How much of it there was.
+    Spike(SpikeSpec),
+    /// How long keys were quiet.
+    Silence(SilenceSpec),
+    /// At what intervals requests came.
+    Rhythm(RhythmSpec),
+    /// The events of a sliding window.
+    Window { spec: WindowSpec, plan: Arc<WindowPlan> },
 }
 
 impl Memory {
@@ -131,6 +197,11 @@ impl Memory {
         match self {
             Memory::Sequence { .. } => "sequence",
             Memory::FirstSeen(_) => "first_seen",
+            Memory::Anomaly(_) => "anomaly",
+            Memory::Spike(_) => "spike",
+            Memory::Silence(_) => "silence",
+            Memory::Rhythm(_) => "rhythm",
+            Memory::Window { .. } => "window",
         }
     }
 
@@ -139,6 +210,27 @@ impl Memory {
         match self {
             Memory::Sequence { spec, .. } => vec![("by", &spec.by)],
             Memory::FirstSeen(spec) => vec![("of", &spec.of), ("per", &spec.per)],
+            Memory::Anomaly(spec) => vec![
+                ("features", &spec.features),
+                ("per", &spec.per),
+                ("peers", &spec.peers),
+                ("when", spec.when.as_slice()),
+            ],
+            Memory::Spike(spec) => vec![("per", &spec.per), ("of", &spec.of), ("peers", &spec.peers)],
+            Memory::Silence(spec) => vec![("per", &spec.per)],
+            Memory::Rhythm(spec) => vec![("per", &spec.per)],
+            Memory::Window { .. } => Vec::new(),
+        }
+    }
+
+    /// What it computes for each finding, beside the SELECT list: names that the summary may use.
+    pub fn gives(&self) -> &'static [&'static str] {
+        match self {
+            Memory::Sequence { .. } | Memory::FirstSeen(_) | Memory::Window { .. } => &[],
+            Memory::Anomaly(_) => &["score", "reasons", "usual"],
+            Memory::Spike(_) => &["count", "limit", "usual", "reasons"],
+            Memory::Silence(_) => &["quiet_since", "quiet_minutes", "limit_minutes", "usual"],
+            Memory::Rhythm(_) => &["interval_seconds", "beats", "since", "usual"],
         }
     }
 
@@ -149,9 +241,37 @@ impl Memory {
 }
 
 impl DetectionFile {
+    /// What compares with what is usual, taken out of the file.
+    ///
+    /// # Errors
+    /// Names the key whose values cannot be, and says what is wrong with them.
+    pub(super) fn take_baseline(&mut self) -> Result<Option<Memory>, (&'static str, String)> {
+        if let Some(spec) = self.anomaly.take() {
+            return spec.check().map(|()| Some(Memory::Anomaly(spec))).map_err(|error| ("anomaly", error));
+        }
+        if let Some(spec) = self.spike.take() {
+            return spec.check().map(|()| Some(Memory::Spike(spec))).map_err(|error| ("spike", error));
+        }
+        if let Some(spec) = self.silence.take() {
+            return spec.check().map(|()| Some(Memory::Silence(spec))).map_err(|error| ("silence", error));
+        }
+        if let Some(spec) = self.rhythm.take() {
+            return spec.check().map(|()| Some(Memory::Rhythm(spec))).map_err(|error| ("rhythm", error));
+        }
+        Ok(None)
+    }
+
     /// The keys of the file that give it a memory.
     pub(super) fn memory_keys(&self) -> Vec<&'static str> {
-        let keys = [("sequence", self.sequence.is_some()), ("first_seen", self.first_seen.is_some())];
+        let keys = [
+            ("sequence", self.sequence.is_some()),
+            ("first_seen", self.first_seen.is_some()),
+            ("anomaly", self.anomaly.is_some()),
+            ("spike", self.spike.is_some()),
+            ("silence", self.silence.is_some()),
+            ("rhythm", self.rhythm.is_some()),
+            ("window", self.window.is_some()),
+        ];
         keys.into_iter().filter_map(|(key, given)| given.then_some(key)).collect()
     }
 }

@@ -9,9 +9,11 @@ pub mod coverage;
 mod diagnostic;
 mod file;
 pub mod files;
+mod fingerprint;
 mod lint;
 mod lint_sql;
 mod memory;
+mod memory_baseline;
 mod pack;
 pub mod schema;
 mod shape;
@@ -28,6 +30,7 @@ pub use file::{
     ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
-pub use memory::{FirstSeenSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
+pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
+pub use memory_baseline::{AnomalySpec, IDLE, RhythmSpec, SilenceSpec, SpikeSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

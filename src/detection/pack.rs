@@ -12,16 +12,16 @@ use chrono::NaiveDate;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::attack::Attack;
-use super::diagnostic::{Code, Diagnostic, Span, suggest};
+use super::attack::{Attack, AttackError};
+use super::diagnostic::{Code, Diagnostic, Span, nearly, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
-use super::memory::{self, Memory, SequenceSpec};
+use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
 use super::yaml::{self, Key, Node, Step, Value};
 use crate::model::{Column, ColumnSet, Kind, Severity};
-use crate::sql::{EventPlan, Lists, Planner, Predicate, SqlError};
+use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError};
 
 /// A file's path as the user knows it, and its text.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub struct Detection {
     pub entity: Vec<Arc<str>>,
     /// Zero gives one alert for each event.
     pub suppress: Duration,
+    /// Who does it by habit.
+    pub habit: Option<HabitSpec>,
     pub summary: Summary,
     pub references: Vec<String>,
     pub tests: Vec<Case>,
@@ -73,12 +75,18 @@ impl Detection {
         std::iter::once(&self.plan).chain(further)
     }
 
+    /// Whether it is about alerts instead of events.
+    pub fn reads_alerts(&self) -> bool {
+        matches!(&self.memory, Some(Memory::Window { plan, .. }) if plan.alerts)
+    }
+
     /// The columns that its memory reads or shows.
     pub fn kept_columns(&self) -> ColumnSet {
         let planned = self.probes().fold(ColumnSet::EMPTY, |all, probe| all.union(probe.columns));
         let placeholders = self.summary.placeholders().map(|placeholder| &*placeholder.column);
         let own = self.memory.iter().flat_map(Memory::names);
-        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own);
+        let habit = self.habit.iter().flat_map(|habit| &habit.per).map(String::as_str);
+        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own).chain(habit);
         planned.union(names.filter_map(Column::by_name).collect())
     }
 }
@@ -197,6 +205,8 @@ enum FileKind {
 struct Loader {
     diagnostics: Vec<Diagnostic>,
     detections: Vec<(DetectionFile, Document)>,
+    /// Detections whose shape is wrong, so that only parts of them can be checked.
+    misshapen: Vec<Document>,
     exceptions: Vec<(ExceptionsFile, Document)>,
     lists: BTreeMap<String, Vec<String>>,
     samples: BTreeMap<String, Json>,
@@ -214,11 +224,10 @@ impl Loader {
         let document = Document { file: Arc::clone(&file.path), text: Arc::clone(&file.text), root };
         match kind_of(&document) {
             FileKind::List => self.list(&document),
-            FileKind::Detection if !file.support => {
-                if let Some(parsed) = self.typed(&schema::DETECTION, &document) {
-                    self.detections.push((parsed, document));
-                }
-            }
+            FileKind::Detection if !file.support => match self.typed(&schema::DETECTION, &document) {
+                Some(parsed) => self.detections.push((parsed, document)),
+                None => self.misshapen.push(document),
+            },
             FileKind::Exceptions if !file.support => {
                 if let Some(parsed) = self.typed(&schema::EXCEPTIONS, &document) {
                     self.exceptions.push((parsed, document));
@@ -303,6 +312,9 @@ impl Loader {
             }
             documents.insert(Arc::clone(&document.file), document);
         }
+        for document in std::mem::take(&mut self.misshapen) {
+            Check { document: &document, planner: &planner, samples: &self.samples }.parts(&mut self.diagnostics);
+        }
         let mut exceptions = Vec::new();
         for (file, document) in std::mem::take(&mut self.exceptions) {
             let known = || detections.keys().map(String::as_str);
@@ -383,7 +395,11 @@ impl Check<'_> {
         let output = plan.as_ref().map(|plan| plan.output.as_slice());
         let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
         if let Some(output) = output.or(plain.then_some(&[])) {
-            self.columns(&file, summary.as_ref(), output, found);
+            let alerts = matches!(&memory, Some(Memory::Window { plan, .. }) if plan.alerts);
+            let gives = memory.as_ref().map_or(&[][..], Memory::gives);
+            let computed: Vec<String> =
+                output.iter().cloned().chain(gives.iter().map(|name| (*name).to_owned())).collect();
+            self.columns(&file, summary.as_ref(), (&computed, alerts), found);
             self.memory_columns(memory.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
@@ -403,6 +419,7 @@ impl Check<'_> {
                 memory,
                 entity: file.entity.into_iter().map(Arc::from).collect(),
                 suppress: file.suppress.0,
+                habit: file.habit,
                 summary,
                 references: file.references,
                 tests: file.tests,
@@ -410,6 +427,22 @@ impl Check<'_> {
                 file: Arc::clone(&self.document.file),
             }),
             _ => None,
+        }
+    }
+
+    /// What can be known of a file whose shape is wrong: its ATT&CK places and its query, where they are texts.
+    fn parts(&self, found: &mut Vec<Diagnostic>) {
+        let root = &self.document.root;
+        for (index, place) in root.get("attack").map(Node::items).unwrap_or_default().iter().enumerate() {
+            if let Value::Text(text) = &place.value {
+                self.attack_place(index, text, found);
+            }
+        }
+        let remembers = ["sequence", "window"].into_iter().any(|key| root.get(key).is_some());
+        if let (Some(Value::Text(sql)), false) = (root.get("sql").map(|node| &node.value), remembers)
+            && !sql.trim().is_empty()
+        {
+            self.planned(sql, &[Step::Key("sql")], found);
         }
     }
 
@@ -429,8 +462,62 @@ impl Check<'_> {
             found.push(self.document.report(Code::MissingKey, self.document.key("id"), message));
             return (None, None);
         }
+        if let Some(spec) = file.window.take() {
+            return self.window(file, spec, found);
+        }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
-        (plan, file.first_seen.take().map(Memory::FirstSeen))
+        match file.take_baseline() {
+            Ok(Some(memory)) => (plan, Some(memory)),
+            Ok(None) => (plan, file.first_seen.take().map(Memory::FirstSeen)),
+            Err((key, message)) => {
+                found.push(self.document.report(Code::BadValue, self.document.key(key), message));
+                (plan, None)
+            }
+        }
+    }
+
+    /// The query over a window; what concerns it are the events that the query's own conditions let through.
+    fn window(
+        &self,
+        file: &DetectionFile,
+        spec: WindowSpec,
+        found: &mut Vec<Diagnostic>,
+    ) -> (Option<EventPlan>, Option<Memory>) {
+        if let Err(message) = spec.hop() {
+            let place = self.document.place(&[Step::Key("window")]);
+            found.push(self.document.report(Code::BadValue, place, message));
+        }
+        let plan = match self.planner.plan_window(&file.sql) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                found.push(sql_error(self.document, &[Step::Key("sql")], Code::Sql, error));
+                return (None, None);
+            }
+        };
+        if spec.early
+            && let Err(message) = plan.only_rises()
+        {
+            let place = self.document.place(&[Step::Key("window"), Step::Key("early")]);
+            found.push(self.document.report(Code::BadValue, place, message).help("leave `early` out"));
+        }
+        for (index, name) in file.entity.iter().enumerate() {
+            let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
+            if plan.place(name).is_none() && !of_cluster {
+                let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+                let message = format!("entity '{name}' is not in the SELECT list of the query");
+                let help = "a window's alerts are about what its query gives: add it to SELECT and GROUP BY";
+                found.push(self.document.report(Code::UnknownColumn, span, message).help(help));
+            }
+        }
+        let conjuncts = plan.candidates.clone().unwrap_or_default();
+        let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
+        let concerned = EventPlan {
+            columns,
+            output: plan.output.clone(),
+            computed: Vec::new(),
+            shape: Shape::Filter { conjuncts },
+        };
+        (Some(concerned), Some(Memory::Window { spec, plan }))
     }
 
     fn planned(&self, sql: &str, path: &[Step<'_>], found: &mut Vec<Diagnostic>) -> Option<EventPlan> {
@@ -468,23 +555,22 @@ impl Check<'_> {
         let steps = spec.steps.iter().enumerate();
         let texts: Vec<String> =
             steps.map(|(index, step)| format!("-- step {}\n{}", index + 1, step.sql.trim())).collect();
-        file.sql = texts.join("\n\n");
+        file.sql = texts.join(";\n\n");
         let first = plans.remove(0);
         (Some(first), Some(Memory::Sequence { spec, further: plans }))
     }
 
     fn attack(&self, file: &DetectionFile, found: &mut Vec<Diagnostic>) -> Vec<Attack> {
-        let mut places = Vec::new();
-        for (index, text) in file.attack.iter().enumerate() {
-            match Attack::parse(text) {
-                Ok(attack) => places.push(attack),
-                Err(error) => {
-                    let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
-                    found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
-                }
-            }
-        }
-        places
+        let places = file.attack.iter().enumerate();
+        places.filter_map(|(index, text)| self.attack_place(index, text, found)).collect()
+    }
+
+    fn attack_place(&self, index: usize, text: &str, found: &mut Vec<Diagnostic>) -> Option<Attack> {
+        let fail = |error: AttackError| {
+            let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
+            found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
+        };
+        Attack::parse(text).map_err(fail).ok()
     }
 
     fn folder(&self, file: &DetectionFile, attack: &[Attack], found: &mut Vec<Diagnostic>) {
@@ -501,7 +587,10 @@ impl Check<'_> {
                 self.document.report(Code::Folder, span, message)
             }
             None => {
-                let message = format!("folder {folder}/ is no tactic");
+                // A site's own folders are named as it likes; one that is nearly a tactic's is a slip.
+                let tactics = super::attack::MATRIX.tactics.iter().filter_map(|tactic| tactic.folder.as_deref());
+                let Some(meant) = nearly(folder, tactics) else { return };
+                let message = format!("folder {folder}/ is no tactic, but nearly {meant}/");
                 self.document.report(Code::OddFolder, span, message)
             }
         };
@@ -528,10 +617,18 @@ impl Check<'_> {
         yaml::locate(&self.document.text, self.document.place(&[Step::Key(key)]), 1, column)
     }
 
-    fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, output: &[String], found: &mut Vec<Diagnostic>) {
+    /// `output` are the names that the query gives, and whether it reads `alerts`.
+    fn columns(
+        &self,
+        file: &DetectionFile,
+        summary: Option<&Summary>,
+        (output, alerts): (&[String], bool),
+        found: &mut Vec<Diagnostic>,
+    ) {
         let mut check = |name: &str, span: Span| {
             let known = || output.iter().map(String::as_str);
-            if Column::by_name(name).is_some() || known().any(|column| column == name) {
+            let in_table = Column::by_name(name).is_some_and(|column| alerts || !column.of_alerts());
+            if in_table || known().any(|column| column == name) {
                 return;
             }
             let all = crate::model::COLUMNS.iter().map(|info| info.name).chain(known());
@@ -543,6 +640,9 @@ impl Check<'_> {
         };
         for (index, name) in file.entity.iter().enumerate() {
             check(name, self.document.place(&[Step::Key("entity"), Step::Index(index)]));
+        }
+        for (index, name) in file.habit.iter().flat_map(|habit| &habit.per).enumerate() {
+            check(name, self.document.place(&[Step::Key("habit"), Step::Key("per"), Step::Index(index)]));
         }
         for placeholder in summary.into_iter().flat_map(Summary::placeholders) {
             let mut span = self.inside("summary", placeholder.offset);
@@ -569,7 +669,10 @@ impl Check<'_> {
 
     fn memory_columns(&self, memory: Option<&Memory>, output: &[String], found: &mut Vec<Diagnostic>) {
         let Some(memory) = memory else { return };
-        let known = |name: &str| Column::by_name(name).is_some() || output.iter().any(|column| column == name);
+        let idle = matches!(memory, Memory::Anomaly(_)).then_some(super::IDLE);
+        let known = |name: &str| {
+            Column::by_name(name).is_some() || output.iter().any(|column| column == name) || idle == Some(name)
+        };
         for (key, names) in memory.name_lists() {
             for (index, name) in names.iter().enumerate().filter(|(_, name)| !known(name)) {
                 let path = [Step::Key(memory.key()), Step::Key(key), Step::Index(index)];

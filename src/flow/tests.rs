@@ -1,5 +1,7 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod state;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -117,6 +119,7 @@ impl Bench {
             outboxes,
             dead_letters: Some(Box::new(self.letters.clone())),
             workers,
+            state: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use crate::clock::Instant;
 use crate::model::{
-    BatchCounts, Chunk, Column, DeadLetter, EventBatch, EventSink as _, Heard, KeptMatches, KeptRows, LaneId, Match,
-    MatchedRows, Need, Position, RawRecord, RejectReason,
+    BatchCounts, Chunk, Column, DeadLetter, EventBatch, EventSink as _, Heard, KeptMatches, KeptRows, Lane, LaneId,
+    Match, MatchedRows, Need, Position, RawRecord, RejectReason,
 };
 use crate::stage::batch::BatchBuilder;
 use crate::stage::evaluate::{Evaluator, Failure, Hit};
@@ -31,6 +31,8 @@ pub struct SourceSettings {
 pub struct Outcome {
     /// By lane: the first offset that this chunk does not cover.
     pub next: BTreeMap<LaneId, u64>,
+    /// The source's lanes, by id.
+    pub lanes: Arc<[Lane]>,
     /// In order; one part, unless the chunk had to be taken apart.
     pub matched: Vec<MatchedRows>,
     /// What detections with memory keep; in order.
@@ -103,6 +105,7 @@ impl Worker {
         let worked = catch_unwind(AssertUnwindSafe(|| self.work_whole(source, chunk)));
         let mut outcome = worked.unwrap_or_else(|_| self.one_by_one(source, chunk));
         outcome.ended.clone_from(&chunk.ended);
+        outcome.lanes = Arc::clone(&chunk.lanes);
         outcome
     }
 
@@ -151,6 +154,7 @@ impl Worker {
         }
         Outcome {
             next,
+            lanes: Arc::clone(&chunk.lanes),
             matched,
             kept,
             heard,

@@ -7,8 +7,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -24,20 +25,41 @@ use datafusion::physical_plan::{
 use super::canonical::has_subquery;
 use crate::model::AUDIT_SCHEMA;
 
-/// The name of the table.
+/// The name of the table of events.
 pub(super) const AUDIT: &str = "audit";
+/// The name of the table of alerts, which only a window sees.
+pub(super) const ALERTS: &str = "alerts";
 
-/// The rows that one execution sees, with all columns of the table.
+/// The rows that one execution sees: of each batch either all columns of the table, or those that the plan reads.
 #[derive(Debug)]
-pub(super) struct Rows(pub(super) RecordBatch);
+pub(super) struct Rows(pub(super) Vec<RecordBatch>);
 
-/// The table.
+impl Rows {
+    /// The columns of a schema, by name where not all are there.
+    fn read(batch: &RecordBatch, projection: Option<&[usize]>, schema: &SchemaRef) -> Result<RecordBatch> {
+        if batch.num_columns() == AUDIT_SCHEMA.fields().len() {
+            return match projection {
+                Some(columns) => Ok(batch.project(columns)?),
+                None => Ok(batch.clone()),
+            };
+        }
+        let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(Arc::clone(column)),
+            None => datafusion::common::exec_err!("the rows lack the column {}", field.name()),
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+}
+
+/// A table of this schema.
 #[derive(Debug)]
-pub(super) struct AuditTable;
+pub(super) struct Table(pub(super) SchemaRef);
 
-impl TableProvider for AuditTable {
+impl TableProvider for Table {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&AUDIT_SCHEMA)
+        Arc::clone(&self.0)
     }
 
     fn table_type(&self) -> TableType {
@@ -60,7 +82,7 @@ impl TableProvider for AuditTable {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(projection.cloned())?);
+            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(&self.0, projection.cloned())?);
             Ok(scan)
         })
     }
@@ -75,27 +97,45 @@ impl TableProvider for AuditTable {
     }
 }
 
+/// Reads the [`Rows`] of the task context, which are of this schema as they are.
+pub(super) fn state_scan(schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    Arc::new(AuditScan::of(Read::AsIs, schema))
+}
+
+/// How rows are read.
+#[derive(Debug)]
+enum Read {
+    /// As rows of the table, by the places of columns; `None`: all of them.
+    Table(Option<Vec<usize>>),
+    /// With the columns that they have.
+    AsIs,
+}
+
 /// Reads the [`Rows`] of the task context.
 #[derive(Debug)]
 struct AuditScan {
-    projection: Option<Vec<usize>>,
+    read: Read,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl AuditScan {
-    fn new(projection: Option<Vec<usize>>) -> Result<Self> {
+    fn new(table: &SchemaRef, projection: Option<Vec<usize>>) -> Result<Self> {
         let schema = match &projection {
-            Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
-            None => Arc::clone(&AUDIT_SCHEMA),
+            Some(columns) => Arc::new(table.project(columns)?),
+            None => Arc::clone(table),
         };
+        Ok(AuditScan::of(Read::Table(projection), schema))
+    }
+
+    fn of(read: Read, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(AuditScan { projection, schema, properties: Arc::new(properties) })
+        AuditScan { read, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -141,10 +181,11 @@ impl ExecutionPlan for AuditScan {
         let Some(rows) = context.session_config().get_extension::<Rows>() else {
             return datafusion::common::internal_err!("the plan runs without rows");
         };
-        let batch = match &self.projection {
-            Some(columns) => rows.0.project(columns)?,
-            None => rows.0.clone(),
+        let read = |batch: &RecordBatch| match &self.read {
+            Read::Table(projection) => Rows::read(batch, projection.as_deref(), &self.schema),
+            Read::AsIs => Ok(batch.clone()),
         };
-        Ok(Box::pin(MemoryStream::try_new(vec![batch], Arc::clone(&self.schema), None)?))
+        let batches: Vec<RecordBatch> = rows.0.iter().map(read).collect::<Result<_>>()?;
+        Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
     }
 }

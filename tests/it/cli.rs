@@ -68,6 +68,71 @@ fn a_wrong_detection_file_shows_every_mistake_with_its_place_and_ends_with_2() {
 }
 
 #[test]
+fn lint_checks_what_the_configuration_names() {
+    let site = Site::new();
+    site.write(
+        "own/bad.yaml",
+        site.read("secret-request.yaml").replace("id: secret-request", "id: bad").replace("sql:", "sqll:"),
+    );
+    site.write("kubetide.toml", "[detections]\npaths = [\"own\"]\n");
+    let ended = site.run("lint --config kubetide.toml").expect_code(2);
+    assert!(ended.stdout.contains("own/bad.yaml") && ended.stdout.contains("'sqll'"), "{}", ended.stdout);
+    site.run("lint").expect_code(0);
+    site.write("wrong.toml", "detektions = 1\n");
+    site.run("lint --config wrong.toml").expect_code(3).expect_stderr(&["did you mean `detections`"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_read_or_written_is_told_once() {
+    let site = site_with_log();
+    // The first page of a process's memory can be opened and not read.
+    let ended = site.evaluate("/proc/self/mem --format json").expect_code(3);
+    assert_eq!(ended.stderr.matches("could not be read").count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("/proc/self/mem").count(), 2, "as the source and as the file: {}", ended.stderr);
+    let ended = site.evaluate("audit.log --alerts /dev/full").expect_code(3);
+    assert_eq!(ended.stderr.matches("/dev/full").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn import_converts_what_lint_accepts_and_tells_what_it_cannot() {
+    let site = Site::new();
+    let rule = |title: &str, item: &str| {
+        format!(
+            "title: {title}\nlogsource: {{product: kubernetes, service: audit}}\ndetection:\n  s: {{{item}}}\n  condition: s\nlevel: low\n"
+        )
+    };
+    site.write("good.yml", rule("Secrets read", "verb: get, objectRef.resource: secrets"));
+    site.write("bad/bad.yml", rule("Command", "CommandLine: x"));
+    site.write("bad/windows.yml", "title: W\nlogsource: {product: windows}\n");
+    let report = site.run("import sigma good.yml --out made").expect_code(0);
+    let path = "made/credential-access/sigma-secrets-read.yaml";
+    assert!(report.stdout.contains("Secrets read") && site.path(path).exists(), "{}", report.stdout);
+    site.run("lint made").expect_code(0);
+    // The same again is no difference; a reader's change is not overwritten unasked.
+    site.run("import sigma good.yml --out made").expect_code(0);
+    site.write(path, "changed");
+    site.run("import sigma good.yml --out made").expect_code(3).expect_stderr(&["differs", "--force"]);
+    site.run("import sigma good.yml --out made --force").expect_code(0);
+    let refused = site.run("import sigma good.yml bad --format json").expect_code(1);
+    let lines = refused.alerts();
+    let outcomes: BTreeSet<&str> = lines.iter().filter_map(|line| line["outcome"].as_str()).collect();
+    assert_eq!(outcomes, BTreeSet::from(["converted", "refused", "skipped"]));
+    refused.expect_stderr(&["1 converted, 1 refused, 1 skipped"]);
+    let printed = site.run("import sigma good.yml bad").expect_code(1);
+    assert!(
+        printed.stdout.contains("SELECT * FROM audit") && !printed.stdout.contains("refused"),
+        "{}",
+        printed.stdout
+    );
+    printed.expect_stderr(&["refused", "CommandLine", "no field"]);
+    site.write("broken.yml", "a: [");
+    site.run("import falco broken.yml").expect_code(2).expect_stderr(&["unreadable"]);
+    site.run("import sigma bad/windows.yml").expect_code(2);
+    site.run("import sigma missing.yml").expect_code(3);
+}
+
+#[test]
 fn a_typo_in_the_configuration_ends_with_3_and_a_suggestion() {
     let site = site_with_log();
     site.write("kubetide.toml", "[batch]\nevnts = 10\n");

@@ -3,7 +3,11 @@
 mod data;
 mod errors;
 mod events;
+mod scratch;
 mod shapes;
+mod windows;
+
+pub(crate) use self::scratch::Scratch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

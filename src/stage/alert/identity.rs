@@ -24,6 +24,16 @@ impl FindingId {
     pub fn hex(self) -> Arc<str> {
         hex(self.0)
     }
+
+    /// The form that is kept.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The id of which [`FindingId::bytes`] gave these.
+    pub fn of(bytes: [u8; 16]) -> FindingId {
+        FindingId(bytes)
+    }
 }
 
 /// Identity of a request, as a number that is cheap to remember.
@@ -90,6 +100,14 @@ pub fn emission(finding: FindingId, activity: &str, requests: impl Iterator<Item
 /// A request's id as a number; `id` is the value of the `request_id` column.
 pub fn request(id: &str) -> RequestId {
     u128::from_le_bytes(first_half(blake3::hash(id.as_bytes())))
+}
+
+/// Tells clusters apart, in a form that is the same in every run.
+pub fn cluster(id: Option<&str>) -> u64 {
+    let mut frames = Frames::new("kubetide.cluster.1");
+    frames.text(id);
+    let [first, _] = *frames.finish().as_chunks::<8>().0 else { return 0 };
+    u64::from_le_bytes(first)
 }
 
 /// Start of the bucket of `length_us` that a time lies in: aligned to the epoch, also before it.

@@ -9,11 +9,13 @@
 //! * A request counts once for each finding; what repeats about the same entity updates one finding ([`suppression`]).
 //! * No secret of an event leaves here ([`redact`], [`scrub`], [`clean`]), and every part of an alert is bounded.
 //!
-//! The stage keeps everything in memory, under fixed bounds, and reads no clock.
+//! The stage keeps everything in memory, under fixed bounds, and reads no clock. [`AlertStage::save`] gives what is to
+//! outlive the process.
 
 mod clean;
 mod emission;
 mod exceptions;
+mod habit;
 mod identity;
 mod ocsf;
 mod redact;
@@ -23,20 +25,23 @@ mod scrub;
 mod spec;
 mod summary;
 mod suppression;
+mod tables;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 use serde_json::Value;
 
 use self::emission::Emission;
 use self::exceptions::Exceptions;
+use self::habit::Habits;
 use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
-use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows};
+use crate::model::{Activity, Alert, Column, Finding, KeptMatches, KeptRows, Match, MatchedRows, Severity};
 
 /// A cell of a matched row as JSON: times as RFC 3339.
 pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
@@ -56,12 +61,22 @@ pub struct AlertOptions {
     /// Bytes of JSON of each raw event in an alert.
     pub evidence_bytes_max: usize,
     pub limits: Limits,
+    /// What is told at a lower severity, as habits are, is not told at all.
+    pub severity_least: Severity,
+    /// Alerts carry the event that raised them, as somebody correlates them.
+    pub subjects: bool,
 }
 
 impl AlertOptions {
     /// Default bounds.
     pub fn new(today: NaiveDate) -> AlertOptions {
-        AlertOptions { today, evidence_bytes_max: 16 << 10, limits: Limits::default() }
+        AlertOptions {
+            today,
+            evidence_bytes_max: 16 << 10,
+            limits: Limits::default(),
+            severity_least: Severity::Informational,
+            subjects: false,
+        }
     }
 }
 
@@ -92,6 +107,7 @@ pub struct AlertStage {
     specs: Vec<AlertSpec>,
     exceptions: Exceptions,
     suppression: Suppression,
+    habits: Habits,
     options: AlertOptions,
     counts: AlertCounts,
 }
@@ -110,6 +126,7 @@ impl AlertStage {
             specs,
             exceptions: Exceptions::new(exceptions, &ids, options.today),
             suppression: Suppression::new(options.limits.clone()),
+            habits: Habits::default(),
             options,
             counts: AlertCounts::default(),
         }
@@ -126,13 +143,14 @@ impl AlertStage {
                 self.counts.hidden += 1;
                 continue;
             }
-            let place = place(spec, &rows, matched, found);
-            let (id, related) = (place.finding, place.related.clone());
+            let place = place(spec, &rows, matched, found, &mut self.habits);
+            let (id, related, habitual) = (place.finding, place.related.clone(), place.habitual);
             match self.suppression.see(place) {
                 Seen::Duplicate => self.counts.duplicates += 1,
                 Seen::First => {
                     let event = Event::of(spec, &rows, matched, found);
-                    alerts.extend(create(spec, id, related, event, &self.options));
+                    let alert = create(spec, id, related, event, habitual, &self.options);
+                    alerts.extend(alert.map(|alert| with_subject(alert, &self.options, matched, found.row)));
                     self.counts.created += 1;
                     for update in self.suppression.shrink() {
                         tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -149,7 +167,7 @@ impl AlertStage {
                 }
             }
         }
-        alerts
+        self.loud(alerts)
     }
 
     /// Leaves of rows that detections with memory keep only those that no exception hides.
@@ -171,15 +189,15 @@ impl AlertStage {
         let rows = Rows::new(&matched.rows);
         let scope = Scope::Remembered { cluster_id: &finding.cluster_id, parts: &finding.identity };
         let id = identity::finding(&spec.id, scope);
-        let mut first: Option<(Related, Event)> = None;
+        let mut first: Option<(Related, Event, bool)> = None;
         for found in &matched.matches {
-            let mut place = place(spec, &rows, &matched, found);
+            let mut place = place(spec, &rows, &matched, found, &mut self.habits);
             place.finding = id;
             place.end_us = finding.at_us.saturating_add(spec.window_us().unwrap_or(0));
-            let related = place.related.clone();
+            let (related, habitual) = (place.related.clone(), place.habitual);
             match self.suppression.see(place) {
                 Seen::Duplicate => self.counts.duplicates += 1,
-                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found))),
+                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found), habitual)),
                 Seen::Further { shown } => {
                     self.counts.suppressed += u64::from(first.is_none());
                     if shown {
@@ -188,9 +206,11 @@ impl AlertStage {
                 }
             }
         }
-        if let Some((related, event)) = first {
+        if let Some((related, event, habitual)) = first {
             let rest = self.suppression.take(id);
-            alerts.extend(create_whole(spec, id, finding.at_us, (related, event), rest, &self.options));
+            let alert = create_whole(spec, id, finding.at_us, (related, event, habitual), rest, &self.options);
+            let last = matched.rows.num_rows().saturating_sub(1);
+            alerts.extend(alert.map(|alert| with_subject(alert, &self.options, &matched, last)));
             self.counts.created += 1;
             for update in self.suppression.shrink() {
                 tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -198,6 +218,11 @@ impl AlertStage {
         } else if let Some(update) = self.suppression.overflow(id) {
             tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
         }
+        self.loud(alerts)
+    }
+
+    fn loud(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
+        alerts.retain(|alert| alert.severity >= self.options.severity_least);
         alerts
     }
 
@@ -210,7 +235,25 @@ impl AlertStage {
         for update in self.suppression.evict() {
             tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
         }
-        alerts
+        self.loud(alerts)
+    }
+
+    /// Open findings and habits as named tables, the findings first. Save after a flush, as what has gathered for updates
+    /// is not among them.
+    pub fn save(&self) -> Vec<(String, RecordBatch)> {
+        let mut tables = self.suppression.save(|detection| self.specs.get(detection).map(|spec| &*spec.id));
+        tables.push(self.habits.save());
+        tables
+    }
+
+    /// Takes back what [`AlertStage::save`] gave, in a stage that has seen nothing yet.
+    ///
+    /// # Errors
+    /// Says which table is not as expected; what is in that one begins anew.
+    pub fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
+        let ids: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(index, spec)| (&*spec.id, index)).collect();
+        let findings = self.suppression.restore(tables, |id| ids.get(id).copied());
+        findings.and(self.habits.restore(tables))
     }
 
     /// What the stage has done so far.
@@ -224,8 +267,17 @@ impl AlertStage {
     }
 }
 
+/// The alert with the event that raised it, where somebody wants that.
+fn with_subject(alert: Alert, options: &AlertOptions, matched: &MatchedRows, row: usize) -> Alert {
+    let of_row = || KeptRows {
+        rows: matched.rows.slice(row, 1),
+        arrival_ms: vec![matched.arrival_ms.get(row).copied().flatten()],
+    };
+    Alert { subject: options.subjects.then(of_row), ..alert }
+}
+
 /// The finding that a match belongs to.
-fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match) -> Place {
+fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match, habits: &mut Habits) -> Place {
     let row = found.row;
     let event_us = row::event_us(rows, matched, row);
     let request_id = rows.request_id(row);
@@ -242,12 +294,15 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
             (identity::finding(&spec.id, scope), start_us.saturating_add(length_us))
         }
     };
-    let mut cluster = DefaultHasher::new();
-    cluster_id.hash(&mut cluster);
+    let habitual = spec.habit.as_ref().is_some_and(|(fields, rule)| {
+        let actor: Vec<Value> = fields.iter().map(|field| field.value(rows, found)).collect();
+        habits.see(&spec.id, rule, cluster_id, &actor, request_us)
+    });
     Place {
         finding,
         detection: found.detection,
-        cluster: cluster.finish(),
+        habitual,
+        cluster: identity::cluster(cluster_id),
         end_us,
         related: Related {
             audit_id: row::audit_id(rows, row).into(),
@@ -262,6 +317,7 @@ fn create(
     finding: FindingId,
     related: Related,
     event: Event,
+    habitual: bool,
     options: &AlertOptions,
 ) -> Option<Alert> {
     let event_us = related.event_us;
@@ -269,6 +325,7 @@ fn create(
         spec,
         finding,
         activity: Activity::Create,
+        habitual,
         count: 1,
         created_us: event_us,
         first_us: event_us,
@@ -284,11 +341,11 @@ fn create_whole(
     spec: &AlertSpec,
     finding: FindingId,
     at_us: i64,
-    first: (Related, Event),
+    first: (Related, Event, bool),
     rest: Option<Update>,
     options: &AlertOptions,
 ) -> Option<Alert> {
-    let (related, event) = first;
+    let (related, event, habitual) = first;
     let mut last_us = related.event_us;
     let (mut all, mut events) = (vec![related], Vec::new());
     if let Some(update) = rest {
@@ -302,6 +359,7 @@ fn create_whole(
         spec,
         finding,
         activity: Activity::Create,
+        habitual,
         count: all.len() as u64,
         created_us: at_us,
         first_us: all.iter().map(|one| one.event_us).min().unwrap_or(at_us),
@@ -330,6 +388,7 @@ fn tell(
             spec,
             finding: update.finding,
             activity: Activity::Update,
+            habitual: update.habitual,
             count: update.count - left as u64,
             created_us: update.created_us,
             first_us: update.first_us,

@@ -142,6 +142,7 @@ pub fn spec_of(entity: &[&str], summary: &str, suppress_secs: u64) -> AlertSpec 
         false_positives: vec!["node agents".into()],
         references: vec!["https://example.com/escape".into()],
         suppress: Duration::from_secs(suppress_secs),
+        habit: None,
         fields: AlertSpec::fields_of(&entity, &summary),
         entity_len: entity.len(),
         summary,

@@ -1,14 +1,15 @@
 //! One event as detections with memory see it: the columns that are kept, and what the SELECT list computed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::compute::interleave;
-use arrow::datatypes::{Int64Type, Schema, TimestampMicrosecondType};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{FieldRef, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde_json::Value;
 
-use crate::model::{COLUMNS, Column, KeptRows, cell};
+use crate::model::{ALL_COLUMNS, Column, KeptRows, cell};
 
 /// 128 bits of BLAKE3 over a list of values: what the entries of one key have in common.
 pub type Key = [u8; 16];
@@ -24,7 +25,7 @@ pub struct Kept {
 impl Kept {
     pub fn new(rows: KeptRows) -> Kept {
         let schema = rows.rows.schema_ref();
-        let places = COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
+        let places = ALL_COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
         Kept { rows, places }
     }
 
@@ -43,6 +44,17 @@ impl Kept {
     /// The rows as a batch of the columns that were kept.
     pub fn batch(&self) -> &RecordBatch {
         &self.rows.rows
+    }
+
+    /// Time that the transport gave the record of a row, milliseconds since the epoch.
+    pub fn arrival_ms(&self, row: usize) -> Option<i64> {
+        self.rows.arrival_ms.get(row).copied().flatten()
+    }
+
+    /// The column of a field, where the chunk has it with that type.
+    fn column(&self, field: &FieldRef) -> Option<&ArrayRef> {
+        let column = self.batch().column_by_name(field.name())?;
+        (column.data_type() == field.data_type()).then_some(column)
     }
 
     fn array(&self, column: Column, row: usize) -> Option<&ArrayRef> {
@@ -149,33 +161,47 @@ pub fn key_of(values: &[Value]) -> Key {
     first
 }
 
-/// The rows of entries as one batch that shares nothing with their chunks, in the given order.
+/// The rows of entries as one batch that shares nothing with their chunks, in the given order. A column that only some
+/// of the chunks have (what was kept before a restart may have others) is null in the rows of the others.
 pub fn kept_rows(entries: &[Entry]) -> KeptRows {
     let arrival_ms = entries.iter().map(|entry| entry.kept.rows.arrival_ms.get(entry.row).copied().flatten()).collect();
-    let Some(first) = entries.first() else {
-        return KeptRows { rows: RecordBatch::new_empty(Arc::new(Schema::empty())), arrival_ms };
-    };
-    let mut chunks: Vec<&Arc<Kept>> = Vec::new();
+    let mut chunks: Vec<&Kept> = Vec::new();
+    let mut known: HashMap<*const Kept, usize> = HashMap::new();
     let mut places = Vec::with_capacity(entries.len());
     for entry in entries {
-        let chunk = match chunks.iter().rposition(|chunk| Arc::ptr_eq(chunk, &entry.kept)) {
-            Some(chunk) => chunk,
-            None => {
-                chunks.push(&entry.kept);
-                chunks.len() - 1
-            }
-        };
+        let chunk = *known.entry(Arc::as_ptr(&entry.kept)).or_insert_with(|| {
+            chunks.push(&entry.kept);
+            chunks.len() - 1
+        });
         places.push((chunk, entry.row));
     }
-    // All chunks of a run are decoded for the same need, so their columns are the same.
-    let schema = first.kept.batch().schema();
-    let columns = (0..schema.fields().len()).map(|column| {
-        let arrays: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.batch().column(column).as_ref()).collect();
-        interleave(&arrays, &places)
+    let mut fields: Vec<FieldRef> = Vec::new();
+    for chunk in &chunks {
+        let schema = chunk.batch().schema_ref();
+        // Nearly always the chunks of one run, which have the same columns.
+        if schema.fields().len() == fields.len() && schema.fields().iter().zip(&fields).all(|(one, other)| one == other)
+        {
+            continue;
+        }
+        let new = schema.fields().iter().filter(|field| fields.iter().all(|known| known.name() != field.name()));
+        fields.extend(new.cloned().collect::<Vec<_>>());
+    }
+    let columns = fields.iter().map(|field| {
+        let nulls = new_null_array(field.data_type(), 1);
+        let found: Vec<Option<&ArrayRef>> = chunks.iter().map(|chunk| chunk.column(field)).collect();
+        let arrays: Vec<&dyn Array> = found.iter().map(|array| array.unwrap_or(&nulls).as_ref()).collect();
+        if found.iter().all(Option::is_some) {
+            return interleave(&arrays, &places);
+        }
+        let first_if_null = |&(chunk, row): &(usize, usize)| (chunk, if found[chunk].is_some() { row } else { 0 });
+        interleave(&arrays, &places.iter().map(first_if_null).collect::<Vec<_>>())
     });
     let columns: Result<Vec<ArrayRef>, _> = columns.collect();
-    let rows = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
-    KeptRows { rows: rows.expect("chunks of one run have the same columns"), arrival_ms }
+    let nullable = fields.iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+    let schema = Arc::new(Schema::new(nullable.collect::<Vec<FieldRef>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+    let rows = columns.and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &options));
+    KeptRows { rows: rows.expect("columns of one name have one type and one length"), arrival_ms }
 }
 
 /// An event time, or the time of arrival where it runs more than five minutes ahead of that.

@@ -12,12 +12,12 @@ use arrow::array::{Int64Array, RecordBatch};
 use serde_json::Value;
 
 use super::tables::{entries_of, entries_table, ints64, keys, named, read_keys, table};
-use super::{Entry, Field, Key, Recall, Size, kept_rows};
+use super::{Bound, Entry, Field, Key, Recall, Size, kept_rows};
 use crate::detection::SequenceSpec;
 use crate::model::{Column, Finding};
 
 /// Ways that one detection remembers for one cluster; then the oldest are shed.
-const WAYS_MAX: usize = 100_000;
+pub const WAYS_MAX: usize = 100_000;
 /// Fewest findings that are looked through for those that are over.
 const SWEEP_LEAST: usize = 1024;
 
@@ -192,6 +192,10 @@ impl Recall for Sequence {
             tables.push(("events".to_owned(), entries_table(&entries)));
         }
         tables
+    }
+
+    fn bound(&self) -> Bound {
+        Bound { rows: true, engine: false }
     }
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
