@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::Int32Type;
 
 pub use explain::{ConditionReport, DetectionReport};
@@ -58,6 +58,9 @@ pub struct Hits {
 
 /// Names that an equality asks for; `None` where any will do.
 type Names = Option<BTreeSet<String>>;
+
+/// The same for all rows of a batch.
+type Outputs = Vec<(Arc<str>, ArrayRef)>;
 
 /// Outputs that a SELECT list computes.
 type Computed = Vec<(Arc<str>, serde_json::Value)>;
@@ -228,17 +231,44 @@ impl Evaluator {
     ) -> (Vec<Match>, Vec<Failure>) {
         let mut matches = Vec::with_capacity(hits.len());
         let mut failures = Vec::new();
+        let mut whole: HashMap<(usize, usize), Option<Outputs>> = HashMap::new();
         for hit in hits {
             let row = row_of(hit.row);
+            let outputs = whole.entry((hit.detection, hit.step)).or_insert_with(|| self.outputs(hit, rows));
+            if let Some(outputs) = outputs {
+                let computed = outputs.iter().map(|(name, array)| (Arc::clone(name), cell(array, row))).collect();
+                matches.push(Match { detection: hit.detection, step: hit.step, row, computed });
+                continue;
+            }
             let single = rows.slice(row, 1);
             let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit, &single)));
             match settled.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, step: hit.step, row, computed }),
+                Ok(Some(computed)) => {
+                    matches.push(Match { detection: hit.detection, step: hit.step, row, computed });
+                }
                 Ok(None) => {}
                 Err(message) => failures.push(Failure { detection: hit.detection, message }),
             }
         }
         (matches, failures)
+    }
+
+    /// The computed outputs for all rows at once; `None` where each row has to be asked by itself: the query is more
+    /// than a filter, or an output fails on some row.
+    fn outputs(&self, hit: &Hit, rows: &RecordBatch) -> Option<Outputs> {
+        let detection = &self.detections[hit.detection];
+        let plan = detection.probes().nth(hit.step)?;
+        if matches!(plan.shape, Shape::General { .. }) {
+            return None;
+        }
+        let evaluate = || {
+            let each = plan.computed.iter().map(|(name, expr)| {
+                let value = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).ok()?;
+                Some((Arc::clone(name), value))
+            });
+            each.collect()
+        };
+        catch_unwind(AssertUnwindSafe(evaluate)).ok()?
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
