@@ -29,7 +29,7 @@ pub use image::{Gap, GapReason, Image, Loaded};
 pub use inspect::{Report, check, inspect, tables_of};
 pub use keeper::{EPOCHS_KEPT, Keeper, Part, Published, Snapshot};
 pub use manifest::{
-    ClusterClock, Decision, FORMAT, FileRecord, Manifest, PartKey, PartRecord, Positions, Scope, Versions,
+    ClusterClock, FORMAT, FileRecord, Manifest, PartKey, PartRecord, Positions, Scope, Versions,
 };
 pub use read::Damage;
 pub use store::StateStore;
