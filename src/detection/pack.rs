@@ -75,6 +75,11 @@ impl Detection {
         std::iter::once(&self.plan).chain(further)
     }
 
+    /// Whether it is about alerts instead of events.
+    pub fn reads_alerts(&self) -> bool {
+        matches!(&self.memory, Some(Memory::Window { plan, .. }) if plan.alerts)
+    }
+
     /// The columns that its memory reads or shows.
     pub fn kept_columns(&self) -> ColumnSet {
         let planned = self.probes().fold(ColumnSet::EMPTY, |all, probe| all.union(probe.columns));
@@ -390,7 +395,11 @@ impl Check<'_> {
         let output = plan.as_ref().map(|plan| plan.output.as_slice());
         let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
         if let Some(output) = output.or(plain.then_some(&[])) {
-            self.columns(&file, summary.as_ref(), output, found);
+            let alerts = matches!(&memory, Some(Memory::Window { plan, .. }) if plan.alerts);
+            let gives = memory.as_ref().map_or(&[][..], Memory::gives);
+            let computed: Vec<String> =
+                output.iter().cloned().chain(gives.iter().map(|name| (*name).to_owned())).collect();
+            self.columns(&file, summary.as_ref(), (&computed, alerts), found);
             self.memory_columns(memory.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
@@ -460,7 +469,14 @@ impl Check<'_> {
             return self.window(file, spec, found);
         }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
-        (plan, file.first_seen.take().map(Memory::FirstSeen))
+        match file.take_baseline() {
+            Ok(Some(memory)) => (plan, Some(memory)),
+            Ok(None) => (plan, file.first_seen.take().map(Memory::FirstSeen)),
+            Err((key, message)) => {
+                found.push(self.document.report(Code::BadValue, self.document.key(key), message));
+                (plan, None)
+            }
+        }
     }
 
     /// The query over a window; what concerns it are the events that the query's own conditions let through.
@@ -604,10 +620,18 @@ impl Check<'_> {
         yaml::locate(&self.document.text, self.document.place(&[Step::Key(key)]), 1, column)
     }
 
-    fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, output: &[String], found: &mut Vec<Diagnostic>) {
+    /// `output` are the names that the query gives, and whether it reads `alerts`.
+    fn columns(
+        &self,
+        file: &DetectionFile,
+        summary: Option<&Summary>,
+        (output, alerts): (&[String], bool),
+        found: &mut Vec<Diagnostic>,
+    ) {
         let mut check = |name: &str, span: Span| {
             let known = || output.iter().map(String::as_str);
-            if Column::by_name(name).is_some() || known().any(|column| column == name) {
+            let in_table = Column::by_name(name).is_some_and(|column| alerts || !column.of_alerts());
+            if in_table || known().any(|column| column == name) {
                 return;
             }
             let all = crate::model::COLUMNS.iter().map(|info| info.name).chain(known());
@@ -648,7 +672,10 @@ impl Check<'_> {
 
     fn memory_columns(&self, memory: Option<&Memory>, output: &[String], found: &mut Vec<Diagnostic>) {
         let Some(memory) = memory else { return };
-        let known = |name: &str| Column::by_name(name).is_some() || output.iter().any(|column| column == name);
+        let idle = matches!(memory, Memory::Anomaly(_)).then_some(super::IDLE);
+        let known = |name: &str| {
+            Column::by_name(name).is_some() || output.iter().any(|column| column == name) || idle == Some(name)
+        };
         for (key, names) in memory.name_lists() {
             for (index, name) in names.iter().enumerate().filter(|(_, name)| !known(name)) {
                 let path = [Step::Key(memory.key()), Step::Key(key), Step::Index(index)];
