@@ -438,12 +438,15 @@ impl Check<'_> {
                 self.attack_place(index, text, found);
             }
         }
-        let remembers = ["sequence", "window"].into_iter().any(|key| root.get(key).is_some());
-        if let (Some(Value::Text(sql)), false) = (root.get("sql").map(|node| &node.value), remembers)
-            && !sql.trim().is_empty()
-        {
-            self.planned(sql, &[Step::Key("sql")], found);
+        let Some(Value::Text(sql)) = root.get("sql").map(|node| &node.value) else { return };
+        if sql.trim().is_empty() || root.get("sequence").is_some() {
+            return;
         }
+        let planned = match root.get("window") {
+            Some(_) => self.planner.plan_window(sql).err(),
+            None => self.planner.plan_event(sql).err(),
+        };
+        found.extend(planned.map(|error| sql_error(self.document, &[Step::Key("sql")], Code::Sql, error)));
     }
 
     /// The query, or the first of a sequence, and what the detection keeps in mind.
