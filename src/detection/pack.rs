@@ -396,7 +396,10 @@ impl Check<'_> {
         let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
         if let Some(output) = output.or(plain.then_some(&[])) {
             let alerts = matches!(&memory, Some(Memory::Window { plan, .. }) if plan.alerts);
-            self.columns(&file, summary.as_ref(), (output, alerts), found);
+            let gives = memory.as_ref().map_or(&[][..], Memory::gives);
+            let computed: Vec<String> =
+                output.iter().cloned().chain(gives.iter().map(|name| (*name).to_owned())).collect();
+            self.columns(&file, summary.as_ref(), (&computed, alerts), found);
             self.memory_columns(memory.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
@@ -463,7 +466,14 @@ impl Check<'_> {
             return self.window(file, spec, found);
         }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
-        (plan, file.first_seen.take().map(Memory::FirstSeen))
+        match file.take_baseline() {
+            Ok(Some(memory)) => (plan, Some(memory)),
+            Ok(None) => (plan, file.first_seen.take().map(Memory::FirstSeen)),
+            Err((key, message)) => {
+                found.push(self.document.report(Code::BadValue, self.document.key(key), message));
+                (plan, None)
+            }
+        }
     }
 
     /// The query over a window; what concerns it are the events that the query's own conditions let through.
@@ -659,7 +669,10 @@ impl Check<'_> {
 
     fn memory_columns(&self, memory: Option<&Memory>, output: &[String], found: &mut Vec<Diagnostic>) {
         let Some(memory) = memory else { return };
-        let known = |name: &str| Column::by_name(name).is_some() || output.iter().any(|column| column == name);
+        let idle = matches!(memory, Memory::Anomaly(_)).then_some(super::IDLE);
+        let known = |name: &str| {
+            Column::by_name(name).is_some() || output.iter().any(|column| column == name) || idle == Some(name)
+        };
         for (key, names) in memory.name_lists() {
             for (index, name) in names.iter().enumerate().filter(|(_, name)| !known(name)) {
                 let path = [Step::Key(memory.key()), Step::Key(key), Step::Index(index)];

@@ -7,14 +7,20 @@
 //! a function of the set of events, not of how they came.
 
 mod alerts;
+mod anomaly;
 mod entry;
 mod first_seen;
 mod image;
+mod rhythm;
 mod sequence;
+mod silence;
+mod spike;
 mod tables;
 mod timeline;
 mod window;
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -23,16 +29,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
+use serde_json::Value;
 
+use self::anomaly::Anomaly;
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
 pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
+use self::rhythm::Rhythm;
 use self::sequence::Sequence;
+use self::silence::Silence;
+use self::spike::Spike;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
 pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
-use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Match, Need};
+use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Match, Need, time_text};
 
 /// The memory of one detection in one cluster.
 ///
@@ -97,6 +108,23 @@ pub struct Size {
 
 /// What the names of timelines of alerts begin with; no cluster is called so.
 const OF_ALERTS: &str = "\u{1}alerts of ";
+
+/// What a SELECT list computed for an event, and what a memory adds to it.
+fn with<const N: usize>(entry: &Entry, more: [(&str, Value); N]) -> Vec<(Arc<str>, Value)> {
+    let more = more.into_iter().map(|(name, value)| (name.into(), value));
+    entry.computed().iter().cloned().chain(more).collect()
+}
+
+/// What makes a finding about a key one with others: the key, and the stretch of `bucket_us` that the event falls into;
+/// at 0 the event's request.
+fn identity_in(name: &[Value], entry: &Entry, bucket_us: i64) -> Vec<Value> {
+    let mut identity = name.to_vec();
+    identity.push(match bucket_us {
+        1.. => time_text(entry.event_us.div_euclid(bucket_us) * bucket_us).into(),
+        _ => entry.text(Column::RequestId).map_or_else(|| time_text(entry.event_us).into(), Value::from),
+    });
+    identity
+}
 
 /// What alerts show of an event that is not decoded again: who did what to what, from where, and how it ended.
 const SHOWN: [Column; 34] = [
@@ -367,6 +395,44 @@ pub fn describe(detections: &[Arc<Detection>], index: usize) -> Option<String> {
                 sequence::WAYS_MAX,
             )
         }
+        Kind::Anomaly(spec) => format!(
+            "anomaly    {} of {}{}, from {} bits on\nkeeps      the days on which each was seen with each value, half as \
+             much after {} s; at most {} values a cluster\nlearns     for {} s after a cluster is first heard of",
+            spec.features.join(", "),
+            spec.per.join(", "),
+            if spec.peers.is_empty() { String::new() } else { format!(" and its {}", spec.peers.join(", ")) },
+            spec.threshold,
+            spec.half_life.0.as_secs(),
+            anomaly::VALUES_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Spike(spec) => format!(
+            "spike      of {} by {}, at least {} in {} s\nkeeps      for each the counts of its last {} stretches; at most \
+             {} a cluster\nlearns     for {} s after a cluster is first heard of",
+            if spec.of.is_empty() { "events".to_owned() } else { spec.of.join(", ") },
+            spec.per.join(", "),
+            spec.floor,
+            spec.every.0.as_secs(),
+            spike::STRETCHES_MAX,
+            spike::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Silence(spec) => format!(
+            "silence    of {}, at least {} s\nkeeps      for each its last event and the longest silence of {} days; at \
+             most {} a cluster\nlearns     for {} s after each is first heard of",
+            if spec.per.is_empty() { "the cluster".to_owned() } else { spec.per.join(", ") },
+            spec.least.0.as_secs(),
+            silence::DAYS_MAX,
+            silence::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Rhythm(spec) => format!(
+            "rhythm     of {}, {} beats\nkeeps      for each its last events and up to {} intervals; at most {} a cluster",
+            spec.per.join(", "),
+            spec.beats,
+            rhythm::PROPOSALS_MAX,
+            rhythm::KEYS_MAX,
+        ),
         Kind::FirstSeen(spec) => format!(
             "first seen {}{}\nkeeps      16 bytes of key and 4 of time for each combination, exactly; at most {} a cluster, \
              each until it was away for {} s\nlearns     for {} s after a cluster is first heard of{}",
@@ -434,6 +500,10 @@ impl Memories for Kinds {
         let cluster_id = Arc::clone(cluster_id);
         Some(match detection.memory.as_ref()? {
             Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),
+            Kind::Anomaly(spec) => Box::new(Anomaly::new(spec, index, cluster_id, born_us, suppress_us(detection))),
+            Kind::Spike(spec) => Box::new(Spike::new(spec, index, cluster_id, born_us, suppress_us(detection))),
+            Kind::Silence(spec) => Box::new(Silence::new(spec, index, cluster_id)),
+            Kind::Rhythm(spec) => Box::new(Rhythm::new(spec, index, cluster_id)),
             Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us(detection))),
             Kind::Window { .. } => Box::new(Window::new(Arc::clone(self.windows.get(&index)?), cluster_id)),
         })
