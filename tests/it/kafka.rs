@@ -543,6 +543,8 @@ fn alert(uid: &str, ocsf: String) -> Alert {
         entity: Vec::new(),
         attack: Vec::new(),
         count: 1,
+        at_us: 0,
+        subject: None,
         event_time_us: 1_767_225_600_000_000,
         arrival_ms: None,
         ocsf: ocsf.into(),

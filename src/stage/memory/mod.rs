@@ -6,6 +6,7 @@
 //! [`Recall`]: it is shown rows in that order, and is woken at the event times that it asks for. So what it answers is
 //! a function of the set of events, not of how they came.
 
+mod alerts;
 mod anomaly;
 mod entry;
 mod first_seen;
@@ -42,7 +43,7 @@ use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
 pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
-use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need, time_text};
+use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Match, Need, time_text};
 
 /// The memory of one detection in one cluster.
 ///
@@ -122,6 +123,9 @@ fn identity_in(name: &[Value], entry: &Entry, bucket_us: i64) -> Vec<Value> {
     identity
 }
 
+/// What the names of timelines of alerts begin with; no cluster is called so.
+const OF_ALERTS: &str = "\u{1}alerts of ";
+
 /// What alerts show of an event that is not decoded again: who did what to what, from where, and how it ended.
 const SHOWN: [Column; 34] = [
     Column::EventId,
@@ -193,6 +197,12 @@ pub struct MemoryCounts {
 pub struct Memory {
     kinds: Kinds,
     need: Arc<Need>,
+    /// Detections about alerts.
+    correlating: Vec<usize>,
+    /// What is kept of alerts.
+    alert_columns: ColumnSet,
+    /// By cluster: event time up to which all alerts are here.
+    alerts_until: BTreeMap<Arc<str>, i64>,
     lateness_us: i64,
     silence_us: i64,
     timelines: BTreeMap<Arc<str>, Timeline>,
@@ -206,7 +216,11 @@ impl Memory {
         let with_memory = || detections.iter().filter(|detection| detection.memory.is_some());
         with_memory().next()?;
         let shown: ColumnSet = SHOWN.into_iter().collect();
-        let columns = with_memory().fold(shown.union(also), |all, detection| all.union(detection.kept_columns()));
+        let of = |alerts: bool| {
+            let some = with_memory().filter(move |detection| detection.reads_alerts() == alerts);
+            some.fold(shown, |all, detection| all.union(detection.kept_columns()))
+        };
+        let columns = of(false).union(also);
         let mut bodies = Bodies::default();
         if columns.any_body() {
             bodies.add(None, None, columns);
@@ -214,6 +228,9 @@ impl Memory {
         Some(Memory {
             kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies }),
+            correlating: (0..).zip(detections).filter(|(_, one)| one.reads_alerts()).map(|(index, _)| index).collect(),
+            alert_columns: of(true),
+            alerts_until: BTreeMap::new(),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
             silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
@@ -240,10 +257,11 @@ impl Memory {
             let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
             timeline.heard((source, one.lane), one.newest_us, now_us);
         }
-        kept.iter().for_each(|kept| self.keep(kept));
+        kept.iter().for_each(|kept| self.keep(kept, ""));
         let mut out = Vec::new();
-        for timeline in self.timelines.values_mut() {
+        for (cluster, timeline) in &mut self.timelines {
             if let Some(until_us) = timeline.complete_until(self.lateness_us) {
+                self.alerts_until.insert(Arc::clone(cluster), timeline.watermark_us());
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
             ended.iter().for_each(|lane| timeline.ended((source, *lane)));
@@ -255,7 +273,8 @@ impl Memory {
     /// a lane is not idle because its reader is busy.
     pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
         let mut out = Vec::new();
-        for timeline in self.timelines.values_mut() {
+        for (cluster, timeline) in &mut self.timelines {
+            self.alerts_until.insert(Arc::clone(cluster), timeline.watermark_us());
             if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
@@ -266,7 +285,37 @@ impl Memory {
     /// The input is over: every row is released and every window closes.
     pub fn finish(&mut self) -> Vec<Finding> {
         let mut out = Vec::new();
-        self.timelines.values_mut().for_each(|timeline| timeline.advance(i64::MAX, &self.kinds, &mut out));
+        for (cluster, timeline) in self.timelines.iter_mut().filter(|(cluster, _)| !cluster.starts_with(OF_ALERTS)) {
+            timeline.advance(i64::MAX, &self.kinds, &mut out);
+            self.alerts_until.insert(Arc::clone(cluster), i64::MAX);
+        }
+        out
+    }
+
+    /// Takes in the alerts that came of events and of findings until now, and answers what has become true by them.
+    /// To be called after each of the others, with the alerts of their findings: what is found among alerts up to a
+    /// time needs all alerts up to then, and those of findings are as old as the watermark was.
+    pub fn correlate(&mut self, alerts: &[Alert]) -> Vec<Finding> {
+        let mut out = Vec::new();
+        if self.correlating.is_empty() {
+            return out;
+        }
+        let own =
+            |alert: &Alert| self.correlating.iter().any(|index| *self.kinds.detections[*index].id == *alert.detection);
+        let rows = alerts.iter().filter(|alert| !own(alert)).filter_map(|alert| {
+            let rows = alerts::row(alert, self.alert_columns)?;
+            let whole = alerts::whole(&rows);
+            let each = self.correlating.iter().filter(|index| self.kinds.concerns(**index, &whole));
+            let matches = each.map(|detection| Match { detection: *detection, step: 0, row: 0, computed: Vec::new() });
+            Some(KeptMatches { rows, matches: matches.collect() })
+        });
+        let rows: Vec<KeptMatches> = rows.collect();
+        rows.iter().for_each(|kept| self.keep(kept, OF_ALERTS));
+        for (cluster, until_us) in &self.alerts_until {
+            if let Some(timeline) = self.timelines.get_mut(format!("{OF_ALERTS}{cluster}").as_str()) {
+                timeline.advance(*until_us, &self.kinds, &mut out);
+            }
+        }
         out
     }
 
@@ -277,7 +326,8 @@ impl Memory {
 
     /// The watermark of each cluster, microseconds since the epoch.
     pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        self.timelines.iter().map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
+        let of_events = self.timelines.iter().filter(|(cluster, _)| !cluster.starts_with(OF_ALERTS));
+        of_events.map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
     }
 
     /// What went wrong since somebody last asked: index of the detection, and how.
@@ -298,14 +348,22 @@ impl Memory {
         sizes
     }
 
-    fn keep(&mut self, kept: &KeptMatches) {
+    /// `of` tells the time of alerts from that of events.
+    fn keep(&mut self, kept: &KeptMatches, of: &str) {
         let rows = Arc::new(Kept::new(kept.rows.clone()));
         for matches in kept.matches.chunk_by(|left, right| left.row == right.row) {
             let Some(row) = matches.first().map(|found| found.row) else { continue };
             let (Some(event_us), Some(cluster)) = (rows.event_us(row), rows.text(Column::ClusterId, row)) else {
                 continue;
             };
-            let Some(timeline) = self.timelines.get_mut(cluster) else { continue };
+            let timeline = match of {
+                "" => self.timelines.get_mut(cluster),
+                of => {
+                    let timeline = self.timelines.entry(format!("{of}{cluster}").into());
+                    Some(timeline.or_insert_with(|| Timeline::new(cluster.into(), event_us)))
+                }
+            };
+            let Some(timeline) = timeline else { continue };
             let mut matches: Vec<HeldMatch> = matches.iter().map(HeldMatch::of).collect();
             matches.sort_by_key(|found| (found.detection, std::cmp::Reverse(found.step)));
             let event = rows.text(Column::EventId, row).map_or(0, number);
@@ -423,6 +481,16 @@ impl Kinds {
             windows.insert(index, Arc::new(rule.expect("the loader has checked the window and its entity")));
         }
         Kinds { detections: detections.to_vec(), windows }
+    }
+}
+
+impl Kinds {
+    /// Whether a window over alerts has to do with an alert.
+    fn concerns(&self, index: usize, alert: &RecordBatch) -> bool {
+        match self.detections.get(index).and_then(|detection| detection.memory.as_ref()) {
+            Some(Kind::Window { plan, .. }) => plan.concerns(alert),
+            _ => false,
+        }
     }
 }
 

@@ -37,7 +37,10 @@ fn a_state_that_is_ahead_of_the_topic_is_a_gap_and_everything_is_read() {
     let broker = broker_or_return!(broker::plain());
     let topic = broker.topic("resume-gap", 1, &[]);
     broker.produce(&topic, &numbered(1, 10));
-    let (read, told) = read_from(broker, &topic, &unique("group"), &[(0, 500)]);
-    assert_eq!(read, BTreeMap::from([(0, (0..10).collect())]));
-    assert_eq!(told.gaps.lock().expect("no panic")[..], [(10, 500, "truncated")]);
+    let url = url(broker, &topic, &format!("group={}", unique("group")));
+    let resume = HashMap::from([((topic.clone(), 0), 500)]);
+    let run = Run::open_at(&url, Behaviour::default(), resume).unwrap_or_else(|error| panic!("{url}: {error}"));
+    run.wait_for(10);
+    assert_eq!(run.told.gaps.lock().expect("no panic")[..], [(10, 500, "truncated")]);
+    assert_every_lane_is_whole(&run.stop(), &topic, 1, 10);
 }
