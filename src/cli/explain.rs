@@ -12,8 +12,9 @@ use super::pack::load_pack;
 use crate::clock::Instant;
 use crate::detection::Detection;
 use crate::flow::work::{SourceSettings, Worker, chunk_of};
-use crate::model::{ColumnSet, Lane};
+use crate::model::{Column, ColumnSet, Lane};
 use crate::stage::evaluate::{DetectionReport, Evaluator};
+use crate::stage::memory::{Evaluator as WindowEvaluator, WindowReport, window_report};
 
 /// Show how a detection is evaluated
 #[derive(Debug, clap::Args)]
@@ -71,7 +72,9 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
                 .tests
                 .iter()
                 .flat_map(|case| &case.events)
-                .filter_map(|spec| serde_json::to_vec(&set.event(spec)?).ok())
+                .filter_map(|spec| set.events(spec))
+                .flatten()
+                .filter_map(|event| serde_json::to_vec(&event).ok())
                 .collect();
             measure(&alone, &records)
         }
@@ -89,7 +92,7 @@ fn measure(evaluator: &Arc<Evaluator>, records: &[impl AsRef<[u8]>]) -> Cost {
     const ROUNDS: u32 = 5;
     let lane = Lane { name: "events".into(), fallback_cluster: "events".into(), cluster: None };
     let chunk = chunk_of(records, lane);
-    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
+    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], None);
     let warm = worker.work(0, &chunk);
     let events = warm.counts.events.iter().sum::<u64>() as usize;
     let matches = warm.matched.iter().map(|matched| matched.matches.len()).sum();
@@ -129,6 +132,9 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
     if report.general {
         println!("  query      more than a filter: a prepared plan runs for each event that could match, by itself");
     }
+    if let Some(window) = window_report(detection) {
+        window.to_string().lines().for_each(|line| println!("  {}", shortened(line)));
+    }
     println!("  conditions, in order of evaluation:");
     for condition in &report.conditions {
         println!("    {}", shortened(&condition.text));
@@ -138,6 +144,26 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
         "  cost       {:.0} ns an event to evaluate, {:.0} ns to decode what it reads ({} events, {} matches)",
         cost.evaluate_ns, cost.decode_ns, cost.events, cost.matches
     );
+}
+
+fn window_json(report: &WindowReport) -> serde_json::Value {
+    let floor = report.floor.as_ref();
+    let by_name = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>();
+    json!({
+        "size_s": report.size_s,
+        "every_s": report.every_s,
+        "early": report.early,
+        "evaluator": match report.evaluator {
+            WindowEvaluator::Ring => "ring",
+            WindowEvaluator::Panes => "panes",
+        },
+        "floor": floor.map(|(events, by)| json!({ "events": events, "by": by_name(by) })),
+        "keeps": report.candidates,
+        "columns": names(report.columns),
+        "events_max": report.rows_max,
+        "key": report.key,
+        "evidence": report.evidence.iter().map(|side| by_name(side)).collect::<Vec<_>>(),
+    })
 }
 
 fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serde_json::Value {
@@ -155,6 +181,7 @@ fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serd
         "verbs": report.verbs,
         "columns": names(detection.plan.columns),
         "general": report.general,
+        "window": window_report(detection).map(|report| window_json(&report)),
         "conditions": conditions,
         "cost": {
             "events": cost.events,

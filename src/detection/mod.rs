@@ -9,6 +9,7 @@ pub mod coverage;
 mod diagnostic;
 mod file;
 pub mod files;
+mod fingerprint;
 mod lint;
 mod lint_sql;
 mod memory;
@@ -28,6 +29,6 @@ pub use file::{
     ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
-pub use memory::{FirstSeenSpec, Length, SequenceSpec, StepSpec, WindowSpec};
+pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

@@ -14,6 +14,6 @@ pub use batch::{BatchCounts, Bodies, EventBatch, Need, Row, plain, plain_rows, p
 pub use cell::{cell, time_text};
 pub use columns::{AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind, Layout, Level};
 pub use event::{Cloud, EventContext, EventFields, EventSink, Origin, RejectReason, SkipReason};
-pub use finding::{Finding, KeptRows};
+pub use finding::{Finding, Heard, KeptMatches, KeptRows};
 pub use names::{ImageName, clean_capability, clean_path};
 pub use record::{Chunk, Lane, LaneId, Position, RawRecord};

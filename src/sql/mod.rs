@@ -23,6 +23,7 @@ mod panes;
 mod pattern;
 mod plan;
 mod session;
+mod spelling;
 mod table;
 mod window;
 
@@ -32,7 +33,13 @@ pub use general::GeneralPlan;
 pub use lineage::Groups;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+pub use spelling::canonical_text;
 pub use window::WindowPlan;
+
+/// The engine and its version: what it keeps inside a plan, another version may not understand.
+pub fn engine() -> String {
+    format!("datafusion {}", datafusion::DATAFUSION_VERSION)
+}
 
 #[cfg(test)]
 pub(crate) mod tests;

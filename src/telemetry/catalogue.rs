@@ -169,6 +169,12 @@ catalogue! {
     checkpoint_age: GaugeVec [] "kubetide_checkpoint_age_seconds", NONE, "Time since the last good checkpoint, or since the start where there was none.";
     checkpoint_seconds: HistogramVec [] "kubetide_checkpoint_duration_seconds", WORK_SECONDS, "Time that one good checkpoint took.";
 
+    snapshots: IntCounterVec ["outcome"] "kubetide_snapshots_total", NONE, "Snapshots of the state: durable (ok), or not (failed), which leaves the one before in force.";
+    snapshot_seconds: HistogramVec [] "kubetide_snapshot_duration_seconds", WORK_SECONDS, "Time that writing one good snapshot took, beside the events.";
+    snapshot_bytes: IntCounterVec [] "kubetide_snapshot_written_bytes_total", NONE, "Bytes of tables that snapshots have written; tables that did not change are not written again.";
+    state_bytes: GaugeVec [] "kubetide_state_bytes", NONE, "Bytes of all tables of the last good snapshot, as they are stored.";
+    state_gaps: IntCounterVec ["detection", "reason"] "kubetide_state_gaps_total", NONE, "Memories of a detection in a cluster that began anew at the start, though something was kept of them: its meaning changed, the SQL engine or the audit table is of another version, or it is damaged.";
+
     build_info: GaugeVec ["version", "audit_schema"] "kubetide_build_info", NONE, "Always 1; the labels say what is running.";
 }
 

@@ -145,6 +145,9 @@ impl Metrics {
         for outcome in ["ok", "failed"] {
             series.checkpoints.with_label_values(&[outcome]);
         }
+        for outcome in ["ok", "failed"] {
+            series.snapshots.with_label_values(&[outcome]);
+        }
         for from in ["event_time", "broker_time"] {
             series.alert_latency.with_label_values(&[from]);
         }

@@ -45,7 +45,8 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     // A body that does not name its kind, as forwarders and fragments leave it, is of the resource's, unless it is sent to
     // a subresource.
     let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
-    if let Some((object, family)) = fields.response_object.and_then(|body| typed(body, None)) {
+    let answer = fields.response_object.filter(|body| kind_in(*body).is_some() || is_nameless_object(*body));
+    if let Some((object, family)) = answer.and_then(|body| typed(body, fallback)) {
         put_object(columns, object, family, request, false);
         return;
     }
@@ -75,6 +76,18 @@ fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Fam
         None => fallback_kind.map_or(Family::Other, family_of_kind),
     };
     (family != Family::Answer).then_some((body, family))
+}
+
+/// Whether an answer that names no kind can be the object: it has parts of one, and is no list and no failure's status.
+fn is_nameless_object(body: Raw<'_>) -> bool {
+    let (mut parts, mut other) = (false, false);
+    let _shape: Result<bool, crate::json::JsonError> = body.cursor().object(|cursor, key| {
+        let value = cursor.raw()?;
+        parts = true;
+        other |= key.is("items") || (key.is("status") && value.kind() == Kind::String);
+        Ok(())
+    });
+    parts && !other
 }
 
 fn put_json(columns: &mut Columns, column: Column, body: Option<Raw<'_>>) {

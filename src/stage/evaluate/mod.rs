@@ -13,7 +13,6 @@
 mod bits;
 mod conjunct;
 mod explain;
-mod value;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +26,7 @@ pub use explain::{ConditionReport, DetectionReport};
 use self::bits::Bits;
 use self::conjunct::{Answers, Condition, literals};
 use crate::detection::Detection;
-use crate::model::{Bodies, Column, ColumnSet, EventBatch, Match, Need};
+use crate::model::{Bodies, Column, ColumnSet, EventBatch, Match, Need, cell};
 use crate::sql::{Conjunct, Planner, Shape, SqlError};
 
 /// One event that a detection matched, or could match where the detection still needs the whole row.
@@ -37,6 +36,8 @@ pub struct Hit {
     pub row: usize,
     /// Index of the detection.
     pub detection: usize,
+    /// Which of its queries: the step of a sequence, else 0.
+    pub step: usize,
 }
 
 /// A detection that could not be evaluated on some rows.
@@ -61,12 +62,12 @@ type Names = Option<BTreeSet<String>>;
 /// Outputs that a SELECT list computes.
 type Computed = Vec<(Arc<str>, serde_json::Value)>;
 
-/// Detections that name the same resources and verbs.
+/// Queries that name the same resources and verbs.
 #[derive(Debug)]
 struct Bucket {
     resources: Option<BTreeSet<String>>,
     verbs: Option<BTreeSet<String>>,
-    detections: Vec<usize>,
+    probes: Vec<usize>,
 }
 
 /// A set of detections, prepared.
@@ -74,7 +75,9 @@ struct Bucket {
 pub struct Evaluator {
     detections: Vec<Arc<Detection>>,
     conditions: Vec<Condition>,
-    /// By detection: its conditions, cheap ones first.
+    /// Detection and step of each query. A detection's first query has the detection's index.
+    probes: Vec<(usize, usize)>,
+    /// By query: its conditions, cheap ones first.
     conjuncts: Vec<Vec<usize>>,
     buckets: Vec<Bucket>,
     need: Arc<Need>,
@@ -98,9 +101,19 @@ impl Evaluator {
         let mut conjuncts = Vec::with_capacity(detections.len());
         let mut buckets: BTreeMap<(Names, Names), Vec<usize>> = BTreeMap::new();
         let mut columns: ColumnSet = [Column::Resource, Column::Verb].into_iter().collect();
+        if detections.iter().any(|detection| detection.memory.is_some()) {
+            // Watermarks are made of the times of all events.
+            columns = columns.union([Column::EventTime, Column::ClusterId].into_iter().collect());
+        }
         let mut bodies = Bodies::default();
-        for (index, detection) in detections.iter().enumerate() {
-            let routed = route(filter(&detection.plan.shape));
+        let first = detections.iter().enumerate().map(|(index, detection)| (index, 0, &detection.plan));
+        let further = detections.iter().enumerate().flat_map(|(index, detection)| {
+            detection.probes().enumerate().skip(1).map(move |(step, plan)| (index, step, plan))
+        });
+        let mut probes = Vec::with_capacity(detections.len());
+        for (probe, (detection, step, plan)) in first.chain(further).enumerate() {
+            probes.push((detection, step));
+            let routed = route(filter(&plan.shape));
             let mut own = Vec::with_capacity(routed.rest.len());
             let mut read = ColumnSet::EMPTY;
             for conjunct in routed.rest {
@@ -120,15 +133,13 @@ impl Evaluator {
             if read.any_body() {
                 bodies.add(routed.resources.as_ref(), routed.verbs.as_ref(), read);
             }
-            buckets.entry((routed.resources, routed.verbs)).or_default().push(index);
+            buckets.entry((routed.resources, routed.verbs)).or_default().push(probe);
             conjuncts.push(own);
         }
-        let buckets = buckets
-            .into_iter()
-            .map(|((resources, verbs), detections)| Bucket { resources, verbs, detections })
-            .collect();
+        let buckets =
+            buckets.into_iter().map(|((resources, verbs), probes)| Bucket { resources, verbs, probes }).collect();
         let need = Arc::new(Need { columns, bodies });
-        Ok(Evaluator { detections: detections.to_vec(), conditions, conjuncts, buckets, need })
+        Ok(Evaluator { detections: detections.to_vec(), conditions, probes, conjuncts, buckets, need })
     }
 
     /// What a batch must hold for [`Evaluator::evaluate`].
@@ -155,17 +166,18 @@ impl Evaluator {
             if members.is_empty() {
                 continue;
             }
-            for &detection in &bucket.detections {
-                let conjuncts = &self.conjuncts[detection];
+            for &probe in &bucket.probes {
+                let conjuncts = &self.conjuncts[probe];
+                let (detection, step) = self.probes[probe];
                 if conjuncts.iter().any(|condition| answers.known_empty(*condition)) {
                     continue;
                 }
                 let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conjuncts, &members, &mut answers)));
                 match matched.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                    Ok(alive) => out.hits.extend(alive.iter().map(|row| Hit { row, detection })),
+                    Ok(alive) => out.hits.extend(alive.iter().map(|row| Hit { row, detection, step })),
                     Err(message) => {
                         let alive = self.one_by_one(conjuncts, &members, batch);
-                        out.hits.extend(alive.iter().map(|row| Hit { row, detection }));
+                        out.hits.extend(alive.iter().map(|row| Hit { row, detection, step }));
                         out.failures.push(Failure { detection, message });
                     }
                 }
@@ -215,9 +227,9 @@ impl Evaluator {
         for hit in hits {
             let row = row_of(hit.row);
             let single = rows.slice(row, 1);
-            let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit.detection, &single)));
+            let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit, &single)));
             match settled.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, row, computed }),
+                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, step: hit.step, row, computed }),
                 Ok(None) => {}
                 Err(message) => failures.push(Failure { detection: hit.detection, message }),
             }
@@ -226,15 +238,16 @@ impl Evaluator {
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
-    fn computed(&self, detection: usize, event: &RecordBatch) -> Result<Option<Computed>, String> {
-        let plan = &self.detections[detection].plan;
+    fn computed(&self, hit: &Hit, event: &RecordBatch) -> Result<Option<Computed>, String> {
+        let detection = &self.detections[hit.detection];
+        let plan = detection.probes().nth(hit.step).unwrap_or(&detection.plan);
         match &plan.shape {
             Shape::Filter { .. } => {
                 let mut computed = Vec::with_capacity(plan.computed.len());
                 for (name, expr) in &plan.computed {
                     let value = expr.evaluate(event).and_then(|value| value.into_array(1));
                     let value = value.map_err(|error| format!("output {name}: {error}"))?;
-                    computed.push((Arc::clone(name), value::of(&value, 0)));
+                    computed.push((Arc::clone(name), cell(&value, 0)));
                 }
                 Ok(Some(computed))
             }
@@ -243,7 +256,7 @@ impl Evaluator {
                 let schema = found.schema();
                 let outputs = schema.fields().iter().zip(found.columns());
                 let own = outputs.filter(|(field, _)| Column::by_name(field.name()).is_none());
-                Ok(Some(own.map(|(field, array)| (Arc::from(field.name().as_str()), value::of(array, 0))).collect()))
+                Ok(Some(own.map(|(field, array)| (Arc::from(field.name().as_str()), cell(array, 0))).collect()))
             }
         }
     }

@@ -14,7 +14,8 @@ static PACK: LazyLock<(DetectionSet, Vec<Vec<u8>>)> = LazyLock::new(|| {
     let cases = set.detections.iter().flat_map(|detection| &detection.tests);
     let events: Vec<Vec<u8>> = cases
         .flat_map(|case| &case.events)
-        .filter_map(|spec| set.event(spec))
+        .filter_map(|spec| set.events(spec))
+        .flatten()
         .map(|event| event.to_string().into_bytes())
         .collect();
     (set, events)

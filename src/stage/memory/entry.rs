@@ -1,11 +1,12 @@
 //! One event as detections with memory see it: the columns that are kept, and what the SELECT list computed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, new_null_array};
 use arrow::compute::interleave;
-use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
-use arrow::record_batch::RecordBatch;
+use arrow::datatypes::{FieldRef, Int64Type, Schema, TimestampMicrosecondType};
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde_json::Value;
 
 use crate::model::{COLUMNS, Column, KeptRows, cell};
@@ -28,6 +29,18 @@ impl Kept {
         Kept { rows, places }
     }
 
+    /// The event time of a row, microseconds since the epoch: where it runs more than five minutes ahead of the
+    /// transport's clock, the time of arrival.
+    pub fn event_us(&self, row: usize) -> Option<i64> {
+        let array = self.array(Column::EventTime, row)?.as_primitive_opt::<TimestampMicrosecondType>()?;
+        Some(clamped(array.value(row), self.rows.arrival_ms.get(row).copied().flatten()))
+    }
+
+    /// Value of a text column, `None` where it is null or not kept.
+    pub fn text(&self, column: Column, row: usize) -> Option<&str> {
+        Some(self.array(column, row)?.as_string_opt::<i32>()?.value(row))
+    }
+
     /// The rows as a batch of the columns that were kept.
     pub fn batch(&self) -> &RecordBatch {
         &self.rows.rows
@@ -36,6 +49,12 @@ impl Kept {
     /// Time that the transport gave the record of a row, milliseconds since the epoch.
     pub fn arrival_ms(&self, row: usize) -> Option<i64> {
         self.rows.arrival_ms.get(row).copied().flatten()
+    }
+
+    /// The column of a field, where the chunk has it with that type.
+    fn column(&self, field: &FieldRef) -> Option<&ArrayRef> {
+        let column = self.batch().column_by_name(field.name())?;
+        (column.data_type() == field.data_type()).then_some(column)
     }
 
     fn array(&self, column: Column, row: usize) -> Option<&ArrayRef> {
@@ -69,16 +88,15 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a row of kept rows, with what the detection's SELECT list computed for it.
-    pub fn new(kept: &Arc<Kept>, row: usize, computed: Arc<[(Arc<str>, Value)]>) -> Entry {
-        let time = kept
-            .array(Column::EventTime, row)
-            .and_then(|array| Some(array.as_primitive_opt::<TimestampMicrosecondType>()?.value(row)));
-        Entry { event_us: time.unwrap_or_default(), kept: Arc::clone(kept), row, computed }
+    ///
+    /// `event_us` is the event time to go by, which a clock that runs ahead does not set.
+    pub fn new(kept: &Arc<Kept>, row: usize, event_us: i64, computed: Arc<[(Arc<str>, Value)]>) -> Entry {
+        Entry { event_us, kept: Arc::clone(kept), row, computed }
     }
 
     /// Value of a text column, `None` where it is null or not kept.
     pub fn text(&self, column: Column) -> Option<&str> {
-        Some(self.kept.array(column, self.row)?.as_string_opt::<i32>()?.value(self.row))
+        self.kept.text(column, self.row)
     }
 
     /// Value of an integer column, `None` where it is null or not kept.
@@ -116,6 +134,12 @@ impl Entry {
         (&self.kept, self.row)
     }
 
+    /// The same, sharing nothing with its chunk: for what is remembered for long.
+    pub fn owned(&self) -> Entry {
+        let kept = Arc::new(Kept::new(kept_rows(std::slice::from_ref(self))));
+        Entry { event_us: self.event_us, kept, row: 0, computed: Arc::clone(&self.computed) }
+    }
+
     /// Whether the request did something: it was accepted (a code below 400, or none known) and was no dry run.
     pub fn succeeded(&self) -> bool {
         self.int(Column::ResponseCode).is_none_or(|code| code < 400) && self.bool(Column::DryRun) != Some(true)
@@ -137,34 +161,54 @@ pub fn key_of(values: &[Value]) -> Key {
     first
 }
 
-/// The rows of entries as one batch that shares nothing with their chunks, in the given order.
+/// The rows of entries as one batch that shares nothing with their chunks, in the given order. A column that only some
+/// of the chunks have (what was kept before a restart may have others) is null in the rows of the others.
 pub fn kept_rows(entries: &[Entry]) -> KeptRows {
     let arrival_ms = entries.iter().map(|entry| entry.kept.rows.arrival_ms.get(entry.row).copied().flatten()).collect();
-    let Some(first) = entries.first() else {
-        return KeptRows {
-            rows: RecordBatch::new_empty(std::sync::Arc::new(arrow::datatypes::Schema::empty())),
-            arrival_ms,
-        };
-    };
-    let mut chunks: Vec<&Arc<Kept>> = Vec::new();
+    let mut chunks: Vec<&Kept> = Vec::new();
+    let mut known: HashMap<*const Kept, usize> = HashMap::new();
     let mut places = Vec::with_capacity(entries.len());
     for entry in entries {
-        let chunk = match chunks.iter().rposition(|chunk| Arc::ptr_eq(chunk, &entry.kept)) {
-            Some(chunk) => chunk,
-            None => {
-                chunks.push(&entry.kept);
-                chunks.len() - 1
-            }
-        };
+        let chunk = *known.entry(Arc::as_ptr(&entry.kept)).or_insert_with(|| {
+            chunks.push(&entry.kept);
+            chunks.len() - 1
+        });
         places.push((chunk, entry.row));
     }
-    // All chunks of a run are decoded for the same need, so their columns are the same.
-    let schema = first.kept.batch().schema();
-    let columns = (0..schema.fields().len()).map(|column| {
-        let arrays: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.batch().column(column).as_ref()).collect();
-        interleave(&arrays, &places)
+    let mut fields: Vec<FieldRef> = Vec::new();
+    for chunk in &chunks {
+        let schema = chunk.batch().schema_ref();
+        // Nearly always the chunks of one run, which have the same columns.
+        if schema.fields().len() == fields.len() && schema.fields().iter().zip(&fields).all(|(one, other)| one == other)
+        {
+            continue;
+        }
+        let new = schema.fields().iter().filter(|field| fields.iter().all(|known| known.name() != field.name()));
+        fields.extend(new.cloned().collect::<Vec<_>>());
+    }
+    let columns = fields.iter().map(|field| {
+        let nulls = new_null_array(field.data_type(), 1);
+        let found: Vec<Option<&ArrayRef>> = chunks.iter().map(|chunk| chunk.column(field)).collect();
+        let arrays: Vec<&dyn Array> = found.iter().map(|array| array.unwrap_or(&nulls).as_ref()).collect();
+        if found.iter().all(Option::is_some) {
+            return interleave(&arrays, &places);
+        }
+        let first_if_null = |&(chunk, row): &(usize, usize)| (chunk, if found[chunk].is_some() { row } else { 0 });
+        interleave(&arrays, &places.iter().map(first_if_null).collect::<Vec<_>>())
     });
     let columns: Result<Vec<ArrayRef>, _> = columns.collect();
-    let rows = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
-    KeptRows { rows: rows.expect("chunks of one run have the same columns"), arrival_ms }
+    let nullable = fields.iter().map(|field| Arc::new(field.as_ref().clone().with_nullable(true)));
+    let schema = Arc::new(Schema::new(nullable.collect::<Vec<FieldRef>>()));
+    let options = RecordBatchOptions::new().with_row_count(Some(entries.len()));
+    let rows = columns.and_then(|columns| RecordBatch::try_new_with_options(schema, columns, &options));
+    KeptRows { rows: rows.expect("columns of one name have one type and one length"), arrival_ms }
+}
+
+/// An event time, or the time of arrival where it runs more than five minutes ahead of that.
+pub fn clamped(event_us: i64, arrival_ms: Option<i64>) -> i64 {
+    const AHEAD_US: i64 = 5 * 60 * 1_000_000;
+    match arrival_ms.map(|ms| ms.saturating_mul(1000)) {
+        Some(arrival_us) if event_us > arrival_us.saturating_add(AHEAD_US) => arrival_us,
+        _ => event_us,
+    }
 }

@@ -37,19 +37,19 @@ use self::edges::Edges;
 use self::evidence::{Found, evidence, found, gathered, groups};
 pub use self::report::{Evaluator, WindowReport};
 use self::ring::{Chunk, Ring};
-use super::{Entry, Field, Recall, Size};
+use super::{Bound, Entry, Field, Recall, Size};
 use crate::detection::WindowSpec;
 use crate::model::{Column, ColumnSet, Finding, cell, time_text};
 use crate::sql::{Span, WindowPlan};
 
 /// Most rows that are held for one detection in one cluster.
-pub const ROWS_MAX: u64 = 1_000_000;
+const ROWS_MAX: u64 = 1_000_000;
 /// Most rows of one answer.
 const ANSWER_MAX: usize = 10_000;
 /// Most failures that are kept until somebody asks.
 const FAILURES_MAX: usize = 100;
 /// How many events of the window a row of the answer stands for, among what is computed.
-pub const EVENTS: &str = "window_events";
+const EVENTS: &str = "window_events";
 
 /// A detection with a window, ready to be remembered for any number of clusters.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl WindowRule {
                     return Err(format!("the entity `{}` differs from hop to hop", field.name));
                 }
                 Some(place) => key.push(place),
-                None if field.column.is_some_and(of_cluster) => {}
+                None if field.column.is_some_and(Column::of_cluster) => {}
                 None => return Err(format!("the entity `{}` is not in the SELECT list of the query", field.name)),
             }
         }
@@ -104,25 +104,8 @@ impl WindowRule {
         Ok(WindowRule { detection, plan, size_us, every_us, suppress_us, early, evaluator, key, columns, rows_max })
     }
 
-    /// With another bound on the rows that are held for one cluster.
-    #[must_use]
-    pub fn with_rows_max(self, rows_max: u64) -> WindowRule {
-        WindowRule { rows_max, ..self }
-    }
-
-    /// With the whole query run over all rows of a window, though it could be answered pane by pane.
-    #[must_use]
-    pub fn with_ring(self) -> WindowRule {
-        WindowRule { evaluator: Evaluator::Ring, ..self }
-    }
-
-    /// The columns that must be kept of each event.
-    pub fn columns(&self) -> ColumnSet {
-        self.columns
-    }
-
     /// What is kept, and how it is evaluated.
-    pub fn report(&self) -> WindowReport {
+    pub(super) fn report(&self) -> WindowReport {
         WindowReport::new(self)
     }
 
@@ -135,11 +118,6 @@ impl WindowRule {
     fn span(&self, end_us: i64) -> Span {
         Span { start_us: end_us.saturating_sub(self.size_us), end_us }
     }
-}
-
-/// Whether the column has one value in a cluster.
-fn of_cluster(column: Column) -> bool {
-    matches!(column, Column::Cluster | Column::ClusterId | Column::Cloud | Column::Account | Column::Region)
 }
 
 /// The memory of one detection with a window in one cluster.
@@ -365,12 +343,13 @@ impl Recall for Window {
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
         let mut fresh = Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id));
-        let restored = saved::restore(&mut fresh, tables);
-        *self = match restored {
-            Ok(()) => fresh,
-            Err(_) => Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id)),
-        };
-        restored
+        saved::restore(&mut fresh, tables)?;
+        *self = fresh;
+        Ok(())
+    }
+
+    fn bound(&self) -> Bound {
+        Bound { rows: true, engine: false }
     }
 
     fn failures(&mut self) -> Vec<String> {

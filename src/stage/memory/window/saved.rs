@@ -77,7 +77,9 @@ pub(super) fn restore(window: &mut Window, tables: &[(String, RecordBatch)]) -> 
         Some(rows) => {
             let arrival_ms = ints(rows, ARRIVAL)?.iter().collect();
             let kept = Arc::new(Kept::new(KeptRows { rows: rows.clone(), arrival_ms }));
-            let entries: Vec<Entry> = (0..rows.num_rows()).map(|row| Entry::new(&kept, row, [].into())).collect();
+            let entries: Vec<Entry> = (0..rows.num_rows())
+                .map(|row| Entry::new(&kept, row, kept.event_us(row).unwrap_or_default(), [].into()))
+                .collect();
             let first = entries.first().ok_or("the table `open` has no row")?;
             Some((window.rule.pane_end(first.event_us), entries))
         }
