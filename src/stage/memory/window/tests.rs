@@ -367,7 +367,7 @@ fn windows_are_what_a_run_from_scratch_at_every_hop_says() {
     let (planner, scratch) = (planner(), Scratch::default());
     let mut random = StdRng::seed_from_u64(20_261_125);
     let mut findings = vec![0; CASES.len()];
-    for round in 0..4 {
+    for round in 0..3 {
         let events = some_events(&mut random, 40);
         for (case, count) in CASES.iter().zip(&mut findings) {
             let lengths = *LENGTHS.choose(&mut random).expect("not empty");
@@ -434,7 +434,7 @@ fn windows_are_what_plain_loops_say() {
     let mut random = StdRng::seed_from_u64(7);
     for (by, case) in [0, 1, 2, 6].into_iter().filter_map(|case| Some((case, CASES.get(case)?))) {
         let mut findings = 0;
-        for _ in 0..20 {
+        for _ in 0..12 {
             let events = some_events(&mut random, 60);
             let lengths = *LENGTHS.choose(&mut random).expect("not empty");
             let expected = expected(&events, lengths, |inside, _| by_hand(by, inside));
@@ -445,7 +445,7 @@ fn windows_are_what_plain_loops_say() {
                 assert_eq!(found, expected, "{}\n{rule:?}\n{events:?}", case.sql);
             }
         }
-        assert!(findings > 20, "{findings} of {}", case.sql);
+        assert!(findings > 10, "{findings} of {}", case.sql);
     }
 }
 
