@@ -12,9 +12,9 @@ use super::pack::load_pack;
 use crate::clock::Instant;
 use crate::detection::Detection;
 use crate::flow::work::{SourceSettings, Worker, chunk_of};
-use crate::model::{Column, ColumnSet, Lane};
+use crate::model::{ColumnSet, Lane};
 use crate::stage::evaluate::{DetectionReport, Evaluator};
-use crate::stage::memory::{Evaluator as WindowEvaluator, WindowReport, window_report};
+use crate::stage::memory;
 
 /// Show how a detection is evaluated
 #[derive(Debug, clap::Args)]
@@ -80,9 +80,10 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
         }
     };
     let report = all.explain(index);
+    let memory = memory::describe(&set.detections, index);
     match args.format {
-        Format::Human => human(detection, &report, &cost),
-        Format::Json => println!("{}", as_json(detection, &report, &cost)),
+        Format::Human => human(detection, &report, memory.as_deref(), &cost),
+        Format::Json => println!("{}", as_json(detection, &report, memory.as_deref(), &cost)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -122,7 +123,7 @@ fn names(columns: ColumnSet) -> Vec<&'static str> {
     columns.iter().map(|column| column.name()).collect()
 }
 
-fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
+fn human(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) {
     let any =
         |values: &Option<Vec<String>>| values.as_ref().map_or_else(|| "any".to_owned(), |values| values.join(", "));
     println!("{}: {}", detection.id, detection.title);
@@ -132,13 +133,14 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
     if report.general {
         println!("  query      more than a filter: a prepared plan runs for each event that could match, by itself");
     }
-    if let Some(window) = window_report(detection) {
-        window.to_string().lines().for_each(|line| println!("  {}", shortened(line)));
-    }
     println!("  conditions, in order of evaluation:");
     for condition in &report.conditions {
         println!("    {}", shortened(&condition.text));
         println!("      {}, shared by {} detections", condition.how, condition.shared_by);
+    }
+    if let Some(memory) = memory {
+        println!("  memory, of the events that pass:");
+        memory.lines().for_each(|line| println!("    {line}"));
     }
     println!(
         "  cost       {:.0} ns an event to evaluate, {:.0} ns to decode what it reads ({} events, {} matches)",
@@ -146,27 +148,7 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
     );
 }
 
-fn window_json(report: &WindowReport) -> serde_json::Value {
-    let floor = report.floor.as_ref();
-    let by_name = |columns: &[Column]| columns.iter().map(|column| column.name()).collect::<Vec<_>>();
-    json!({
-        "size_s": report.size_s,
-        "every_s": report.every_s,
-        "early": report.early,
-        "evaluator": match report.evaluator {
-            WindowEvaluator::Ring => "ring",
-            WindowEvaluator::Panes => "panes",
-        },
-        "floor": floor.map(|(events, by)| json!({ "events": events, "by": by_name(by) })),
-        "keeps": report.candidates,
-        "columns": names(report.columns),
-        "events_max": report.rows_max,
-        "key": report.key,
-        "evidence": report.evidence.iter().map(|side| by_name(side)).collect::<Vec<_>>(),
-    })
-}
-
-fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serde_json::Value {
+fn as_json(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) -> serde_json::Value {
     let conditions: Vec<serde_json::Value> = report
         .conditions
         .iter()
@@ -181,7 +163,7 @@ fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serd
         "verbs": report.verbs,
         "columns": names(detection.plan.columns),
         "general": report.general,
-        "window": window_report(detection).map(|report| window_json(&report)),
+        "memory": memory.map(|memory| memory.lines().collect::<Vec<_>>()),
         "conditions": conditions,
         "cost": {
             "events": cost.events,

@@ -42,6 +42,10 @@ pub struct Config {
     /// stragglers; what comes later still meets all other detections.
     #[schemars(range(min = 0, max = 3_600_000))]
     pub lateness_ms: u64,
+    /// How long a partition or a listener must be silent until detections with memory wait for it no longer,
+    /// milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub idle_ms: u64,
     /// Where everything that is remembered outlives the process: a directory, an address such as `s3://bucket/folder`, or
     /// `off`. Where absent: with a Kafka source `kubetide-state` in `$XDG_STATE_HOME` or `~/.local/state`, else nowhere.
     /// Every process has a place of its own.
@@ -70,6 +74,7 @@ impl Default for Config {
             workers: None,
             checkpoint_interval_ms: 5_000,
             lateness_ms: 60_000,
+            idle_ms: 60_000,
             state: None,
             snapshot_interval_ms: 30_000,
             http: HttpConfig::default(),

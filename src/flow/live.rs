@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::keeping::{self, Covered, Keeping};
 use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::detection::DetectionSet;
 use crate::model::{
     Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
@@ -89,6 +89,8 @@ pub struct Summary {
     pub failures: u64,
     /// Matches that exceptions have hidden.
     pub hidden: u64,
+    /// Events that came too late for detections with memory.
+    pub late: u64,
     pub seconds: f64,
     /// Standard output was closed by its reader.
     pub reader_gone: bool,
@@ -131,7 +133,8 @@ impl Live {
         let (handles, outlet) = intakes(sources.len(), self.workers);
         let (results, outcomes) = mpsc::channel(self.workers);
         let mut memory = memory_of(&self.set, &self.memory_options);
-        let mut stage = AlertStage::new(Arc::clone(&self.set), self.alert_options);
+        let subjects = self.set.detections.iter().any(|detection| detection.reads_alerts());
+        let mut stage = AlertStage::new(Arc::clone(&self.set), AlertOptions { subjects, ..self.alert_options });
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
@@ -311,7 +314,8 @@ impl Sequencer {
                         Ok(()) => self.health.source(&name, SourceState::Finished),
                         Err(error) => {
                             self.health.source(&name, SourceState::Failed(error.message.clone()));
-                            self.metrics.emit(SourceFailed { source: &name, error: &error.message });
+                            let first = failure.is_none();
+                            self.metrics.emit(SourceFailed { source: &name, error: &error.message, first });
                             // The other sources hand over what they have; then the run ends with this error.
                             stop.request();
                             failure.get_or_insert(RunError::Source { name, error });
@@ -335,9 +339,10 @@ impl Sequencer {
             && let Some(memory) = &mut self.memory
         {
             let findings = memory.finish();
-            self.remember(&findings).await?;
+            self.remember(&findings, Vec::new()).await?;
             self.flush().await?;
             self.tell_counts();
+            self.tell_memory();
         }
         let failure = failure.or_else(|| self.unsaved.take().map(RunError::State));
         failure.map_or(Ok(()), Err)
@@ -362,32 +367,45 @@ impl Sequencer {
             self.pending.insert((source, lane), offset);
         }
         self.dead(&outcome.dead_letters).await?;
+        let mut at_once = Vec::new();
         for matched in &outcome.matched {
             let alerts = self.stage.accept(matched);
             self.deliver(&alerts).await?;
+            at_once.extend(alerts);
         }
         if let Some(memory) = &mut self.memory {
             outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
-            let findings = memory.take(source, &outcome.heard, &outcome.kept, &outcome.ended);
+            let taken = (outcome.heard.as_slice(), outcome.kept.as_slice(), outcome.ended.as_slice());
+            let findings = memory.take(source, taken, clock::now_us());
             let failures = memory.failures();
             for (detection, error) in &failures {
                 self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
                 self.summary.failures += 1;
             }
-            self.remember(&findings).await?;
+            self.remember(&findings, at_once).await?;
         }
         Ok(())
     }
 
-    /// Tells what detections with memory have found.
-    async fn remember(&mut self, findings: &[Finding]) -> Result<(), RunError> {
+    /// Tells what detections with memory have found, and what is found among alerts: these, and those that came at once
+    /// with the events.
+    async fn remember(&mut self, findings: &[Finding], mut alerts: Vec<Alert>) -> Result<(), RunError> {
+        alerts.extend(self.tell(findings).await?);
+        let correlated = self.memory.as_mut().map(|memory| memory.correlate(&alerts)).unwrap_or_default();
+        self.tell(&correlated).await?;
+        Ok(())
+    }
+
+    async fn tell(&mut self, findings: &[Finding]) -> Result<Vec<Alert>, RunError> {
+        let mut all = Vec::new();
         for finding in findings {
             let detection = &self.set.detections[finding.detection];
             self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
             let alerts = self.stage.remember(finding);
             self.deliver(&alerts).await?;
+            all.extend(alerts);
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), RunError> {
@@ -479,6 +497,7 @@ impl Sequencer {
             self.commit(covered)?;
         }
         self.tell_counts();
+        self.tell_memory();
         if self.unsaved.is_none() {
             self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
             self.health.checkpoint_done();
@@ -605,6 +624,32 @@ impl Sequencer {
             let told = self.hidden.entry(detection.to_owned()).or_default();
             self.metrics.alerts_hidden(detection, total - *told);
             *told = total;
+        }
+    }
+
+    /// Publishes what the memories hold, and warns of events that came too late for them.
+    fn tell_memory(&mut self) {
+        let Some(memory) = &self.memory else { return };
+        let counts = memory.counts();
+        self.metrics.memory_counted(counts.kept, counts.duplicates, counts.late, counts.held);
+        let more = counts.late - self.summary.late;
+        if more > 0 {
+            tracing::warn!(
+                event = "events_late",
+                more,
+                total = counts.late,
+                "events came after the watermark had passed their time; detections with memory did not see them"
+            );
+        }
+        self.summary.late = counts.late;
+        for (detection, size) in memory.sizes() {
+            let id = &self.set.detections[detection].id;
+            self.metrics.memory_holds(id, size.rows, size.keys, size.bytes, size.shed);
+        }
+        if let Some(oldest) =
+            memory.watermarks().map(|(_, us)| us).filter(|us| ![i64::MIN, i64::MAX].contains(us)).min()
+        {
+            self.metrics.watermark(oldest);
         }
     }
 

@@ -17,7 +17,7 @@ use super::canonical::{balanced, canonical, conjuncts, unqualified};
 use super::error::SqlError;
 use super::functions::span::{Run, Within};
 use super::session::block_on;
-use super::table::Rows;
+use super::table::{ALERTS, Rows};
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
 
 /// A prepared plan. An event matches when the query over a table that holds that one event gives any row.
@@ -116,6 +116,8 @@ pub(super) fn flattened(plan: LogicalPlan) -> Result<LogicalPlan> {
 #[derive(Debug, Default)]
 pub(super) struct Scans {
     pub(super) columns: ColumnSet,
+    /// Whether the scans are of `alerts`.
+    pub(super) alerts: bool,
     /// By scan: the conjuncts that its rows must pass.
     filters: Vec<Vec<Expr>>,
 }
@@ -127,6 +129,7 @@ impl Scans {
             if let LogicalPlan::TableScan(scan) = node {
                 let names = scan.projected_schema.fields().iter().filter_map(|field| Column::by_name(field.name()));
                 scans.columns = scans.columns.union(names.collect());
+                scans.alerts |= scan.table_name.table() == ALERTS;
                 let mut parts = Vec::new();
                 for filter in &scan.filters {
                     parts.extend(conjuncts(unqualified(canonical(filter.clone())?)?));

@@ -25,8 +25,10 @@ use datafusion::physical_plan::{
 use super::canonical::has_subquery;
 use crate::model::AUDIT_SCHEMA;
 
-/// The name of the table.
+/// The name of the table of events.
 pub(super) const AUDIT: &str = "audit";
+/// The name of the table of alerts, which only a window sees.
+pub(super) const ALERTS: &str = "alerts";
 
 /// The rows that one execution sees: of each batch either all columns of the table, or those that the plan reads.
 #[derive(Debug)]
@@ -51,13 +53,13 @@ impl Rows {
     }
 }
 
-/// The table.
+/// A table of this schema.
 #[derive(Debug)]
-pub(super) struct AuditTable;
+pub(super) struct Table(pub(super) SchemaRef);
 
-impl TableProvider for AuditTable {
+impl TableProvider for Table {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&AUDIT_SCHEMA)
+        Arc::clone(&self.0)
     }
 
     fn table_type(&self) -> TableType {
@@ -80,7 +82,7 @@ impl TableProvider for AuditTable {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(projection.cloned())?);
+            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(&self.0, projection.cloned())?);
             Ok(scan)
         })
     }
@@ -118,10 +120,10 @@ struct AuditScan {
 }
 
 impl AuditScan {
-    fn new(projection: Option<Vec<usize>>) -> Result<Self> {
+    fn new(table: &SchemaRef, projection: Option<Vec<usize>>) -> Result<Self> {
         let schema = match &projection {
-            Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
-            None => Arc::clone(&AUDIT_SCHEMA),
+            Some(columns) => Arc::new(table.project(columns)?),
+            None => Arc::clone(table),
         };
         Ok(AuditScan::of(Read::Table(projection), schema))
     }

@@ -8,11 +8,13 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::parser::Statement;
 
 use super::check;
@@ -25,12 +27,16 @@ use super::lineage::{Groups, groups_of, sides};
 use super::panes::{Panes, split};
 use super::plan::{Conjunct, Planner, check_depth, never_true};
 use super::session::{block_on, check_size, on_large_stack, window_state};
-use crate::model::{Column, ColumnSet};
+use crate::model::{ALERTS_SCHEMA, AUDIT_SCHEMA, Column, ColumnSet};
 
 /// A query over the events of a window, planned.
 pub struct WindowPlan {
     /// All that the query reads.
     pub columns: ColumnSet,
+    /// Whether it reads `alerts` instead of `audit`.
+    pub alerts: bool,
+    /// The candidates over the rows of `alerts`.
+    alert_filter: Vec<Arc<dyn PhysicalExpr>>,
     /// Names of its outputs, in order.
     pub output: Vec<String>,
     /// Only events that pass all of these can matter to it; `None`: any event can.
@@ -63,6 +69,16 @@ impl fmt::Debug for WindowPlan {
 }
 
 impl WindowPlan {
+    /// Whether an alert, as one row of all columns of `alerts`, can matter to it. Where that cannot be said, it can.
+    pub fn concerns(&self, alert: &RecordBatch) -> bool {
+        self.alert_filter.iter().all(|part| {
+            let array = part.evaluate(alert).and_then(|value| value.into_array(alert.num_rows()));
+            array.map_or(true, |array| {
+                array.as_boolean_opt().is_none_or(|answers| answers.iter().any(|one| one == Some(true)))
+            })
+        })
+    }
+
     /// The outputs that are plain columns of the table, by name.
     pub fn key(&self) -> Vec<(&str, Column)> {
         let mut places: Vec<(usize, Column)> = self.sides.iter().flatten().copied().collect();
@@ -188,8 +204,15 @@ impl Planner {
             return Err(never_true());
         }
         check_depth(&plan)?;
+        let table: &arrow::datatypes::Schema = if scans.alerts { &ALERTS_SCHEMA } else { &AUDIT_SCHEMA };
         let candidates = scans.candidates().map_err(tell)?;
-        let candidates = candidates.map(|parts| parts.into_iter().map(|part| self.conjunct(part)).collect());
+        let candidates =
+            candidates.map(|parts| parts.into_iter().map(|part| self.conjunct_over(part, table)).collect());
+        let candidates: Option<Vec<Conjunct>> = candidates.transpose()?;
+        let alert_filter = match &candidates {
+            Some(parts) if scans.alerts => parts.iter().map(|part| self.physical(&part.expr, table)).collect(),
+            _ => Ok(Vec::new()),
+        };
         let groups = if scans.count() == 1 { groups_of(&plan) } else { None };
         let whole = GeneralPlan::new(state, &plan).map_err(tell)?;
         let whole = guard::guarded(Arc::clone(whole.template()), state).map_err(tell)?;
@@ -197,8 +220,10 @@ impl Planner {
         let merges = groups.as_ref().is_some_and(|groups| groups.merges) && !reads_span(inner(&plan)).map_err(tell)?;
         let planned = WindowPlan {
             columns: scans.columns,
+            alerts: scans.alerts,
             output: plan.schema().fields().iter().map(|field| field.name().clone()).collect(),
-            candidates: candidates.transpose()?,
+            candidates,
+            alert_filter: alert_filter?,
             sides: sides(&plan).map_err(tell)?,
             groups,
             moves: reads_span(inner(&plan)).map_err(tell)?,

@@ -103,7 +103,7 @@ fn give(memory: &mut Memory, chunks: &[&[Row]]) -> Vec<Finding> {
     for rows in chunks {
         let heard = heard(rows.iter().map(|row| (0, "prod", row.us, None)));
         let kept = kept(memory, rows);
-        found.extend(memory.take(0, &heard, &[kept], &[]));
+        found.extend(memory.take(0, (&heard, &[kept], &[]), 0));
     }
     found
 }
@@ -197,11 +197,11 @@ fn what_the_watermark_has_passed_is_late_and_counted() {
 fn a_lane_that_lags_holds_the_watermark_until_it_ends() {
     let mut memory = sequence("");
     let heard = |lane, us| Heard { lane, cluster_id: "prod".into(), oldest_us: us, newest_us: us };
-    memory.take(0, &[heard(0, 0), heard(1, 0)], &[], &[]);
-    memory.take(0, &[heard(0, DAY)], &[], &[]);
+    memory.take(0, (&[heard(0, 0), heard(1, 0)], &[], &[]), 0);
+    memory.take(0, (&[heard(0, DAY)], &[], &[]), 0);
     assert_eq!(memory.watermarks().next().expect("a cluster").1, -60 * SECOND);
-    memory.take(0, &[], &[], &[1]);
-    memory.take(0, &[heard(0, DAY)], &[], &[]);
+    memory.take(0, (&[], &[], &[1]), 0);
+    memory.take(0, (&[heard(0, DAY)], &[], &[]), 0);
     assert_eq!(memory.watermarks().next().expect("a cluster").1, DAY - 60 * SECOND);
 }
 
@@ -246,7 +246,7 @@ fn one_event_is_never_two_steps_and_a_request_counts_once() {
     let mut kept = kept(&memory, &same[..1]);
     kept.matches = (0..3).map(|step| Match { detection: 0, step, row: 0, computed: Vec::new() }).collect();
     let heard = heard([(0, "prod", 0, None)].into_iter());
-    let mut found = memory.take(0, &heard, &[kept], &[]);
+    let mut found = memory.take(0, (&heard, &[kept], &[]), 0);
     found.extend(memory.finish());
     assert!(found.is_empty());
 
@@ -300,4 +300,19 @@ fn what_is_saved_and_put_back_goes_on_as_if_nothing_had_happened() {
             assert_eq!(identities(&found), whole, "cut at {cut}");
         }
     }
+}
+
+#[test]
+fn a_silent_lane_is_idle_and_with_all_silent_the_clock_goes_on() {
+    let mut memory = sequence("");
+    let heard = |lane, us| Heard { lane, cluster_id: "prod".into(), oldest_us: us, newest_us: us };
+    let watermark = |memory: &Memory| memory.watermarks().next().expect("a cluster").1;
+    memory.take(0, (&[heard(0, 0), heard(1, 0)], &[], &[]), 0);
+    memory.take(0, (&[heard(0, HOUR)], &[], &[]), 50 * SECOND);
+    memory.idle(59 * SECOND);
+    assert_eq!(watermark(&memory), -60 * SECOND, "nobody was silent for a minute");
+    memory.idle(60 * SECOND);
+    assert_eq!(watermark(&memory), HOUR - 60 * SECOND);
+    memory.idle(170 * SECOND);
+    assert_eq!(watermark(&memory), HOUR + 60 * SECOND, "two minutes after the last event, less the lateness");
 }

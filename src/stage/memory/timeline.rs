@@ -67,6 +67,8 @@ pub struct Timeline {
     watermark_us: i64,
     /// Newest event time of each open lane.
     lanes: HashMap<LaneKey, i64>,
+    /// When each open lane was last heard of, by the clock of whoever runs this, microseconds.
+    heard_at: HashMap<LaneKey, i64>,
     /// The same of lanes of an earlier run that this one has not met yet, by the names of source and lane.
     awaited: BTreeMap<(String, String), i64>,
     held: BTreeMap<(i64, u128), Held>,
@@ -88,6 +90,7 @@ impl Timeline {
             watermark_us: i64::MIN,
             lanes: HashMap::new(),
             awaited: BTreeMap::new(),
+            heard_at: HashMap::new(),
             held: BTreeMap::new(),
             started: HashMap::new(),
             started_order: VecDeque::new(),
@@ -118,8 +121,9 @@ impl Timeline {
         each.flat_map(|(detection, recall)| recall.failures().into_iter().map(|what| (*detection, what))).collect()
     }
 
-    /// Notes that a lane has come to an event time.
-    pub fn heard(&mut self, lane: LaneKey, event_us: i64) {
+    /// Notes that a lane has come to an event time; `now_us` is the clock of whoever runs this.
+    pub fn heard(&mut self, lane: LaneKey, event_us: i64, now_us: i64) {
+        self.heard_at.insert(lane, now_us);
         let newest = self.lanes.entry(lane).or_insert(event_us);
         *newest = event_us.max(*newest);
     }
@@ -127,6 +131,27 @@ impl Timeline {
     /// A lane has ended and holds nothing back any more.
     pub fn ended(&mut self, lane: LaneKey) {
         self.lanes.remove(&lane);
+        self.heard_at.remove(&lane);
+    }
+
+    /// The event time up to which everything is here where lanes that were silent for `silence_us` are idle: these
+    /// hold nothing back. Where all are, time goes on from the newest event as the clock does.
+    pub fn complete_without_idle(&mut self, lateness_us: i64, silence_us: i64, now_us: i64) -> Option<i64> {
+        if !self.awaited.is_empty() {
+            return None;
+        }
+        for lane in self.lanes.keys() {
+            self.heard_at.entry(*lane).or_insert(now_us);
+        }
+        let silent =
+            |lane: &LaneKey| self.heard_at.get(lane).is_some_and(|heard| now_us.saturating_sub(*heard) >= silence_us);
+        let last = self.heard_at.values().max()?;
+        let awake = self.lanes.iter().filter(|(lane, _)| !silent(lane)).map(|(_, newest)| *newest).min();
+        let until = awake.or_else(|| {
+            let newest = self.lanes.values().max()?;
+            Some(newest.saturating_add(now_us.saturating_sub(*last)))
+        });
+        until.map(|until| until.saturating_sub(lateness_us))
     }
 
     /// The event time up to which everything is here, if `lateness_us` bounds how far events are out of order in a lane.

@@ -105,7 +105,7 @@ impl WindowRule {
     }
 
     /// What is kept, and how it is evaluated.
-    pub(super) fn report(&self) -> WindowReport {
+    pub fn report(&self) -> WindowReport {
         WindowReport::new(self)
     }
 

@@ -47,13 +47,15 @@ impl Timeline {
     /// A lane has got a name: what is known of it from an earlier run is its own from here on.
     pub fn meet(&mut self, lane: LaneKey, names: &(String, String)) {
         if let Some(newest) = self.awaited.remove(names) {
-            self.heard(lane, newest);
+            let known = self.lanes.entry(lane).or_insert(newest);
+            *known = newest.max(*known);
         }
     }
 
     /// Leaves only lanes that are still read here: others hold nothing back.
     pub fn retain_lanes(&mut self, is_read: impl Fn(LaneKey) -> bool, is_awaited: impl Fn(&str, &str) -> bool) {
         self.lanes.retain(|lane, _| is_read(*lane));
+        self.heard_at.retain(|lane, _| is_read(*lane));
         self.awaited.retain(|(source, lane), _| is_awaited(source, lane));
     }
 
