@@ -8,7 +8,7 @@ mod names;
 mod record;
 
 pub use alert::{Activity, Alert, DeadLetter, Match, MatchedRows, Severity};
-pub use batch::{BatchCounts, Bodies, EventBatch, Need, Row, plain, plain_rows, plain_schema};
+pub use batch::{BatchCounts, Bodies, EventBatch, FORETOLD, LateBodies, Need, ReadBodies, Row, plain, plain_rows, plain_schema};
 pub use columns::{AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind, Layout, Level};
 pub use event::{Cloud, EventContext, EventFields, EventSink, Origin, RejectReason, SkipReason};
 pub use names::{ImageName, clean_capability, clean_path};

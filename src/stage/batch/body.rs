@@ -7,7 +7,7 @@ use super::object::{Family, ObjectFields, family_of_kind, kind_in, kind_of_resou
 use super::pod::{Container, PodSpec, Volume};
 use super::{csr, patch};
 use crate::json::{Kind, Raw, Text, text_of};
-use crate::model::{Column, EventFields, ImageName, clean_capability, clean_path};
+use crate::model::{Column, ColumnSet, EventFields, ImageName, clean_capability, clean_path};
 
 /// Columns that hold a body, or what is known without reading into it.
 const WHOLE: [Column; 5] =
@@ -65,6 +65,77 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     }
 }
 
+/// The columns that [`fill`] may set; all others stay null. Looks at no more than what the bodies are.
+pub(super) fn fillable(fields: &EventFields<'_>, request: &Request<'_>) -> ColumnSet {
+    let mut columns = ColumnSet::EMPTY;
+    if fields.request_object.is_some() {
+        columns.insert(Column::RequestObject);
+    }
+    if fields.response_object.is_some() {
+        columns.insert(Column::ResponseObject);
+    }
+    if request.verb == "patch" {
+        columns.insert(Column::PatchType);
+    }
+    let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
+    let family = match fields.response_object.and_then(|body| typed(body, None)) {
+        Some((_, family)) => Some(family),
+        None => match fields.request_object {
+            // A list of operations can put anything anywhere.
+            Some(body) if request.verb == "patch" && body.kind() == Kind::Array => return ColumnSet::bodies(),
+            Some(body) => typed(body, fallback).map(|(_, family)| family),
+            None => None,
+        },
+    };
+    family.map_or(columns, |family| columns.union(columns_of(family)))
+}
+
+/// The columns that objects of a family can fill.
+fn columns_of(family: Family) -> ColumnSet {
+    use Column::{
+        AutomountToken, BackendServices, CapabilitiesAdded, Commands, Containers, CsrConditions, CsrSigner, CsrSubject,
+        CsrUsages, DataKeys, ExternalIps, FailurePolicy, HostIpc, HostNetwork, HostPaths, HostPid, HostPorts, Images,
+        IngressHosts, IngressTls, Labels, LoadBalancerSourceRanges, NodeName, Object, ObjectAnnotations, ObjectKind,
+        ObjectPartial, OwnerKind, OwnerName, PriorityClass, Privileged, RoleRefKind, RoleRefName, Rules, RuntimeClass,
+        SecretType, ServiceAccountName, ServicePorts, ServiceSelector, ServiceType, ShareProcesses, SubjectNames,
+        Subjects, TokenAudiences, TokenSeconds, Volumes, WebhookUrls,
+    };
+    let own: &[Column] = match family {
+        Family::Pod | Family::PodTemplate | Family::CronJob | Family::PodTemplateObject => &[
+            HostNetwork,
+            HostPid,
+            HostIpc,
+            ShareProcesses,
+            AutomountToken,
+            ServiceAccountName,
+            NodeName,
+            PriorityClass,
+            RuntimeClass,
+            HostPaths,
+            Volumes,
+            Privileged,
+            Images,
+            Commands,
+            CapabilitiesAdded,
+            HostPorts,
+            Containers,
+        ],
+        Family::PersistentVolume => &[HostPaths],
+        Family::Service => &[ServiceType, ServicePorts, ServiceSelector, ExternalIps, LoadBalancerSourceRanges],
+        Family::Ingress => &[IngressHosts, IngressTls, BackendServices],
+        Family::Role => &[Rules],
+        Family::Binding => &[RoleRefKind, RoleRefName, Subjects, SubjectNames],
+        Family::Webhook => &[WebhookUrls, FailurePolicy],
+        Family::Csr => &[CsrSigner, CsrUsages, CsrConditions, CsrSubject],
+        Family::TokenRequest => &[TokenAudiences, TokenSeconds],
+        Family::Data => &[SecretType, DataKeys],
+        Family::ServiceAccount => &[AutomountToken],
+        Family::Answer | Family::Other => &[],
+    };
+    let common = [Object, ObjectPartial, ObjectKind, Labels, ObjectAnnotations, OwnerKind, OwnerName];
+    own.iter().copied().chain(common).collect()
+}
+
 /// An object with its family; none for answers that are no object of their own.
 fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Family)> {
     if body.kind() != Kind::Object {
@@ -98,7 +169,8 @@ fn put_patch_type(columns: &mut Columns, body: Option<Raw<'_>>) {
 fn put_object(columns: &mut Columns, object: Raw<'_>, family: Family, request: &Request<'_>, partial: bool) {
     put_json(columns, Column::Object, Some(object));
     columns.put_bool(Column::ObjectPartial, partial);
-    if columns.wanted.iter().all(|column| !column.info().body || WHOLE.contains(&column)) {
+    let whole = WHOLE.into_iter().collect();
+    if columns.wanted.intersection(ColumnSet::bodies()).without(whole).is_empty() {
         return;
     }
     let fields = read(object, family);

@@ -152,5 +152,6 @@ fn the_need_names_the_bodies_that_are_read() {
     assert_eq!(need.bodies.wanted("pods", "update"), only(Column::Privileged));
     assert_eq!(need.bodies.wanted("pods", "patch"), only(Column::HostNetwork));
     assert!(need.bodies.wanted("secrets", "get").is_empty() && need.bodies.wanted("pods", "delete").is_empty());
-    assert!(need.columns.contains(Column::Privileged) && !need.columns.contains(Column::Images));
+    assert!(need.late.contains(Column::Privileged) && !need.late.contains(Column::Images));
+    assert!(!need.columns.any_body(), "bodies are read when somebody asks");
 }
