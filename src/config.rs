@@ -14,6 +14,7 @@ mod reference;
 mod rules;
 mod shape;
 mod show;
+mod state;
 mod tree;
 mod values;
 
@@ -26,9 +27,10 @@ pub use problem::{Problem, Source};
 pub use reference::{reference, schema};
 pub use shape::{
     BatchConfig, CloudName, Config, DetectionsConfig, ExceptionsConfig, HttpConfig, KafkaConfig, LimitsConfig,
-    LogConfig, Maturity, SourceConfig, SourceFormat,
+    LogConfig, SourceConfig,
 };
 pub use show::{Setting, settings, to_toml};
+pub use state::{StateAddress, StatePlace, default_folder as default_state_folder};
 pub use tree::Origin;
 pub use values::{Address, ClusterPattern, Listen, LogFilter, Parsed, Properties, Secret, SecretError};
 

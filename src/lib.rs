@@ -24,6 +24,7 @@ pub mod generate;
 
 pub mod kafka;
 pub mod sql;
+pub mod state;
 
 pub mod model;
 

@@ -25,11 +25,13 @@ enum Command {
     Lint(cli::lint::LintArgs),
     Explain(cli::explain::ExplainArgs),
     New(cli::new::NewArgs),
+    Import(cli::import::ImportArgs),
     Coverage(cli::coverage::CoverageArgs),
     Docs(cli::reference::DocsArgs),
     Generate(cli::generate::GenerateArgs),
     Schema(cli::schema::SchemaArgs),
     Config(cli::config::ConfigCommand),
+    State(cli::state::StateCommand),
     /// Print completions for a shell
     Completions {
         #[arg(value_enum)]
@@ -64,6 +66,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
         Command::Lint(args) => Ok(cli::lint::run(args)),
         Command::Explain(args) => cli::explain::run(args),
         Command::New(args) => cli::new::run(args),
+        Command::Import(args) => cli::import::run(args),
         Command::Coverage(args) => cli::coverage::run(args),
         Command::Docs(args) => cli::reference::run(args),
         Command::Generate(args) => cli::generate::run(args),
@@ -74,6 +77,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
             std::io::stdout().write_all(&out).ok();
             result.map(|()| ExitCode::SUCCESS).map_err(Failure::from)
         }
+        Command::State(command) => cli::state::run(command, &mut std::io::stdout()),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(*shell, &mut Arguments::command(), "kubetide", &mut script);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::exit::Failure;
@@ -28,8 +29,8 @@ pub struct CoverageArgs {
     #[arg(long)]
     no_shipped: bool,
     /// Maturities that count as enabled
-    #[arg(long, value_enum, value_name = "STATUS", value_delimiter = ',', default_value = "stable")]
-    status: Vec<Maturity>,
+    #[arg(long, value_parser = statuses(), value_name = "STATUS", value_delimiter = ',', default_value = "stable")]
+    status: Vec<Status>,
     /// Count only what this log lets through: self-managed, eks, aks, aks-admin, gke or gke-admin
     #[arg(long, value_name = "LOG", value_parser = Feed::by_name)]
     cloud: Option<&'static Feed>,
@@ -64,24 +65,10 @@ enum AuditLevel {
     Request,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Maturity {
-    Experimental,
-    Testing,
-    Stable,
-    Deprecated,
-}
-
-impl Maturity {
-    fn is(self, status: Status) -> bool {
-        matches!(
-            (self, status),
-            (Maturity::Experimental, Status::Experimental)
-                | (Maturity::Testing, Status::Testing)
-                | (Maturity::Stable, Status::Stable)
-                | (Maturity::Deprecated, Status::Deprecated)
-        )
-    }
+/// The maturities by the words of detection files.
+fn statuses() -> impl TypedValueParser<Value = Status> {
+    PossibleValuesParser::new(Status::ALL.map(Status::as_str))
+        .try_map(|word| Status::ALL.into_iter().find(|status| status.as_str() == word).ok_or("no status"))
 }
 
 /// Writes the report; exit code 1 where gaps are not tolerated and there are some.
@@ -97,8 +84,8 @@ pub fn run(args: &CoverageArgs) -> Result<ExitCode, Failure> {
         }
         None => Target::containers(),
     };
-    let set = load_pack(!args.no_shipped, &args.detections)?
-        .select(|detection| args.status.iter().any(|status| status.is(detection.status)));
+    let set =
+        load_pack(!args.no_shipped, &args.detections)?.select(|detection| args.status.contains(&detection.status));
     let level = match args.level {
         Some(AuditLevel::Metadata) => Level::Metadata,
         Some(AuditLevel::Request) | None => Level::Request,

@@ -1,4 +1,5 @@
-//! Exit codes: 0 ok, 1 findings (a test failed, a warning was denied), 2 the user's rules or input are wrong,
+//! Exit codes: 0 ok, 1 findings (a test failed, a warning was denied, a rule
+//! could not be converted), 2 the user's rules or input are wrong,
 //! 3 configuration or environment.
 
 use std::fmt;

@@ -71,7 +71,9 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
                 .tests
                 .iter()
                 .flat_map(|case| &case.events)
-                .filter_map(|spec| serde_json::to_vec(&set.event(spec)?).ok())
+                .filter_map(|spec| set.events(spec))
+                .flatten()
+                .filter_map(|event| serde_json::to_vec(&event).ok())
                 .collect();
             measure(&alone, &records)
         }
@@ -89,7 +91,7 @@ fn measure(evaluator: &Arc<Evaluator>, records: &[impl AsRef<[u8]>]) -> Cost {
     const ROUNDS: u32 = 5;
     let lane = Lane { name: "events".into(), fallback_cluster: "events".into(), cluster: None };
     let chunk = chunk_of(records, lane);
-    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
+    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], None);
     let warm = worker.work(0, &chunk);
     let events = warm.counts.events.iter().sum::<u64>() as usize;
     let matches = warm.matched.iter().map(|matched| matched.matches.len()).sum();

@@ -5,7 +5,6 @@
 //! and its tests have run.
 
 mod traits;
-mod yaml;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -17,6 +16,7 @@ use serde_json::{Value, json};
 
 use self::traits::Sketch;
 use super::exit::Failure;
+use super::yaml;
 use crate::clock;
 use crate::detection::{Detection, DetectionSet, SourceFile, files, load};
 use crate::flow::replay::run_cases;
@@ -171,7 +171,8 @@ fn redacted(set: &DetectionSet, detection: &Arc<Detection>, text: &[u8]) -> Resu
     const EVIDENCE_BYTES_MAX: usize = 512 << 10;
     let evaluator = Evaluator::new(std::slice::from_ref(detection), &set.planner).map_err(|error| error.message)?;
     let lane = Lane { name: "event".into(), fallback_cluster: "cluster".into(), cluster: None };
-    let outcome = Worker::new(Arc::new(evaluator), &[SourceSettings::default()]).work(0, &chunk_of(&[text], lane));
+    let outcome =
+        Worker::new(Arc::new(evaluator), &[SourceSettings::default()], None).work(0, &chunk_of(&[text], lane));
     let options = AlertOptions { evidence_bytes_max: EVIDENCE_BYTES_MAX, ..AlertOptions::new(clock::today()) };
     let mut stage = AlertStage::with_specs(vec![AlertSpec::of(detection)], Vec::new(), options);
     let alert = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).next();

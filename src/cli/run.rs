@@ -1,5 +1,6 @@
 //! `kubetide run`: the main job.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +11,20 @@ use serde_json::json;
 use super::config::ConfigArgs;
 use super::exit::Failure;
 use super::pack::load_pack;
+use super::run_state;
 use crate::clock;
-use crate::config::{self, Config, Secret, SourceConfig, SourceFormat};
+use crate::config::{self, Config, Secret, SourceConfig};
 use crate::detection::DetectionSet;
+use crate::flow::lanes::SourceNames;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::work::SourceSettings;
 use crate::http;
-use crate::kafka;
+use crate::kafka::{self, Consuming};
 use crate::model::Severity;
 use crate::stage::alert::AlertOptions;
 use crate::stage::evaluate::Evaluator;
-use crate::stage::format::{Format as WireForm, FormatOptions, Limits};
+use crate::stage::format::{FormatOptions, Limits};
+use crate::stage::memory::MemoryOptions;
 use crate::stage::sink::{
     ConsoleFormat, Outbox, OutboxLimits, SinkError, SinkOptions, SinkStats, SinkUrl, open_alert_sink,
     open_dead_letter_sink,
@@ -29,6 +33,7 @@ use crate::stage::source::file::{FileLimits, FileSource};
 use crate::stage::source::http::{HttpAddress, HttpSource};
 use crate::stage::source::kafka::{KafkaOptions, KafkaSource, Limits as KafkaLimits};
 use crate::stage::source::{NoCommit, Stop};
+use crate::state::Positions;
 use crate::telemetry::{ExceptionsLoaded, Health, Metrics, SinkState, SinkTotals, logging};
 
 /// Where unreadable records of live sources go unless told otherwise.
@@ -76,6 +81,10 @@ pub struct RunArgs {
     /// Serve /metrics, /livez and /readyz here; `off` for nowhere (default: 127.0.0.1:9464 for live sources)
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
+    /// Keep what is remembered here, over restarts: a directory, s3://…, gs://…, az://…, or `off` (default: for Kafka a
+    /// folder in the user's state directory)
+    #[arg(long, value_name = "URL")]
+    state: Option<String>,
     /// Worker threads (default: one a core)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -139,7 +148,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::environment(format!("cannot start: {error}")))?;
     let format = if args.format == Output::Json { ConsoleFormat::Json } else { ConsoleFormat::Human };
-    let result = runtime.block_on(start(&config, format, Arc::new(set), Arc::new(evaluator)));
+    let severity_least = args.min_severity.map_or(Severity::Informational, Severity::from);
+    let result = runtime.block_on(start(&config, format, severity_least, Arc::new(set), Arc::new(evaluator)));
     // Threads that read standard input cannot be interrupted.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
@@ -178,7 +188,11 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     if !args.alerts.is_empty() {
         layers.flag("--alerts", "alerts", json!(args.alerts));
     }
-    let texts = [("--dead-letters", "dead_letters", &args.dead_letters), ("--http", "http.listen", &args.http)];
+    let texts = [
+        ("--dead-letters", "dead_letters", &args.dead_letters),
+        ("--http", "http.listen", &args.http),
+        ("--state", "state", &args.state),
+    ];
     for (flag, key, value) in texts {
         if let Some(value) = value {
             layers.flag(flag, key, json!(value));
@@ -219,6 +233,7 @@ fn detections(args: &RunArgs, config: &Config) -> Result<DetectionSet, Failure> 
 async fn start(
     config: &Config,
     format: ConsoleFormat,
+    severity_least: Severity,
     set: Arc<DetectionSet>,
     evaluator: Arc<Evaluator>,
 ) -> Result<Summary, Failure> {
@@ -238,12 +253,20 @@ async fn start(
         Some(url) => Some(open_dead_letters(config, &url, &metrics).await?),
         None => None,
     };
-    let sources = open_sources(config, &metrics).await?;
+    let state = run_state::open(config).await?;
+    let positions = state.as_ref().map(|state| state.image.positions.clone()).unwrap_or_default();
+    let sources = open_sources(config, &metrics, &health, &positions).await?;
     sources.iter().for_each(|source| metrics.register_source(&source.name));
+    // Held until the run has ended.
+    let (state, _lock) = state.map_or((None, None), |state| (Some((state.snapshots, state.image)), state.lock));
     let run = Live {
         set,
         evaluator,
-        alert_options: AlertOptions::new(clock::today()),
+        alert_options: AlertOptions { severity_least, ..AlertOptions::new(clock::today()) },
+        memory_options: MemoryOptions {
+            lateness: Duration::from_millis(config.lateness_ms),
+            silence: Duration::from_millis(config.idle_ms),
+        },
         sources,
         durable,
         durable_name,
@@ -251,6 +274,7 @@ async fn start(
         dead_letters,
         workers: config.worker_count().get(),
         checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
+        state,
         metrics,
         health: health.clone(),
         stop: stop.clone(),
@@ -263,9 +287,11 @@ async fn start(
         server.stop().await;
     }
     result.map_err(|error| match error {
-        RunError::Source { .. } | RunError::Sink { .. } | RunError::Overdue { .. } | RunError::Internal(_) => {
-            Failure::environment(error.to_string())
-        }
+        RunError::Source { .. }
+        | RunError::Sink { .. }
+        | RunError::Overdue { .. }
+        | RunError::State(_)
+        | RunError::Internal(_) => Failure::environment(error.to_string()),
     })
 }
 
@@ -419,18 +445,36 @@ async fn open_dead_letters(
     open_dead_letter_sink(url, &options).await.map_err(|error| sink_failure("dead letters", &error))
 }
 
-async fn open_sources(config: &Config, metrics: &Metrics) -> Result<Vec<LiveSource>, Failure> {
-    let mut sources = Vec::new();
+/// `positions` are where an earlier run's state ends.
+async fn open_sources(
+    config: &Config,
+    metrics: &Metrics,
+    health: &Health,
+    positions: &Positions,
+) -> Result<Vec<LiveSource>, Failure> {
+    let mut sources: Vec<LiveSource> = Vec::new();
     for source in &config.sources {
-        let (config, source, metrics) = (config.clone(), source.clone(), metrics.clone());
+        let mut names = SourceNames::default();
+        sources.iter().for_each(|source| drop(names.next(&source.name)));
+        let (config, source, positions) = (config.clone(), source.clone(), positions.clone());
+        let (metrics, health) = (metrics.clone(), health.clone());
+        let resume = move |name: &str| run_state::resume(positions.get(&names.clone().next(name)));
         // Opening may ask brokers, so it has a thread that may block.
-        let opened = tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics)).await;
+        let opened =
+            tokio::task::spawn_blocking(move || open_source(&config, &source, &metrics, &health, &resume)).await;
         sources.push(opened.map_err(|error| Failure::environment(format!("opening a source failed: {error}")))??);
     }
     Ok(sources)
 }
 
-fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Result<LiveSource, Failure> {
+/// `resume` gives the partitions of a Kafka source of that name where they go on.
+fn open_source(
+    config: &Config,
+    source: &SourceConfig,
+    metrics: &Metrics,
+    health: &Health,
+    resume: &dyn Fn(&str) -> HashMap<(String, i32), i64>,
+) -> Result<LiveSource, Failure> {
     let url = source.url.as_str();
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("source {url}: {error}"));
     let settings = settings(config, source);
@@ -458,8 +502,9 @@ fn open_source(config: &Config, source: &SourceConfig, metrics: &Metrics) -> Res
         }
         options.clusters.name = cluster.or(options.clusters.name);
         let name = address.topics.join(",");
-        let (source, committer) =
-            KafkaSource::open(options, Arc::new(metrics.clone())).map_err(|error| failed(&error))?;
+        options.resume = resume(&name);
+        let events = Consuming::new(metrics.clone(), health.clone(), &name);
+        let (source, committer) = KafkaSource::open(options, Arc::new(events)).map_err(|error| failed(&error))?;
         return Ok(live(Box::new(source), committer, &name));
     }
     if url.starts_with("http://") || url.starts_with("https://") {
@@ -519,17 +564,9 @@ fn secure(address: &mut HttpAddress, source: &SourceConfig) -> Result<(), Failur
 }
 
 fn settings(config: &Config, source: &SourceConfig) -> SourceSettings {
-    let format = match source.format {
-        SourceFormat::Auto => WireForm::Auto,
-        SourceFormat::Native => WireForm::Native,
-        SourceFormat::Eks => WireForm::Eks,
-        SourceFormat::Aks => WireForm::Aks,
-        SourceFormat::Gke => WireForm::Gke,
-        SourceFormat::OpenShift => WireForm::OpenShift,
-    };
     SourceSettings {
         format: FormatOptions {
-            format,
+            format: source.format,
             limits: Limits {
                 event_bytes: config.limits.event_bytes,
                 decompressed_bytes: config.limits.decompressed_bytes,
@@ -566,6 +603,9 @@ fn report(summary: &Summary) {
         summary.rejected,
         summary.truncated,
     );
+    if summary.late > 0 {
+        anstream::eprintln!("{} events came too late for detections with memory: see `lateness_ms`", summary.late);
+    }
     if summary.failures > 0 {
         anstream::eprintln!("{} evaluations failed: see the log above", summary.failures);
     }

@@ -55,19 +55,8 @@ pub fn environment(root: &mut Node, rules: &Rules, variables: &[(String, String)
             continue;
         }
         let origin = Origin::Environment(name.clone());
-        match locate(rules, &segments) {
-            Ok((path, rule)) => {
-                let value = variable_value(&name, &path, rule, text);
-                if let Err(message) = root.set(&path, Node::new(value, &origin)) {
-                    wrong.push(Misnamed {
-                        origin,
-                        message: format!("cannot set `{}`: {message}", display(&path)),
-                        help: None,
-                    });
-                }
-            }
-            Err((message, help)) => wrong.push(Misnamed { origin, message, help }),
-        }
+        let value = |path: &[Step], rule: Option<Rule<'_>>| variable_value(&name, path, rule, text);
+        wrong.extend(lay(root, rules, origin, &segments, value).err());
     }
     wrong
 }
@@ -78,24 +67,32 @@ pub fn flags(root: &mut Node, rules: &Rules, flags: &[Flag]) -> Vec<Misnamed> {
     for flag in flags {
         let origin = Origin::Flag(flag.name.clone());
         let segments: Vec<String> = flag.key.split('.').map(str::to_owned).collect();
-        match locate(rules, &segments) {
-            Ok((path, rule)) => {
-                let value = match &flag.value {
-                    Json::String(text) => text_value(rule, text),
-                    other => other.clone(),
-                };
-                if let Err(message) = root.set(&path, Node::new(value, &origin)) {
-                    wrong.push(Misnamed {
-                        origin,
-                        message: format!("cannot set `{}`: {message}", display(&path)),
-                        help: None,
-                    });
-                }
-            }
-            Err((message, help)) => wrong.push(Misnamed { origin, message, help }),
-        }
+        let value = |_: &[Step], rule: Option<Rule<'_>>| match &flag.value {
+            Json::String(text) => text_value(rule, text),
+            other => other.clone(),
+        };
+        wrong.extend(lay(root, rules, origin, &segments, value).err());
     }
     wrong
+}
+
+/// Sets the place that the segments name to what `value` makes of its path and rule.
+fn lay(
+    root: &mut Node,
+    rules: &Rules,
+    origin: Origin,
+    segments: &[String],
+    value: impl FnOnce(&[Step], Option<Rule<'_>>) -> Json,
+) -> Result<(), Misnamed> {
+    let (path, rule) = match locate(rules, segments) {
+        Ok(found) => found,
+        Err((message, help)) => return Err(Misnamed { origin, message, help }),
+    };
+    let node = Node::new(value(&path, rule), &origin);
+    root.set(&path, node).map_err(|message| {
+        let message = format!("cannot set `{}`: {message}", display(&path));
+        Misnamed { origin, message, help: None }
+    })
 }
 
 type Unknown = (String, Option<String>);

@@ -8,7 +8,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::state::StateAddress;
 use super::values::{Address, ClusterPattern, Listen, LogFilter, Parsed, Properties, Secret};
+use crate::detection::Status;
+use crate::stage::format::Format;
 use crate::telemetry::logging::LogFormat;
 
 /// Configuration of Kubetide.
@@ -35,6 +38,21 @@ pub struct Config {
     /// Time between checkpoints: how much is read again after a crash, at most.
     #[schemars(range(min = 100, max = 600_000))]
     pub checkpoint_interval_ms: u64,
+    /// How far events may be out of order within a lane, milliseconds: detections with memory wait so long for
+    /// stragglers; what comes later still meets all other detections.
+    #[schemars(range(min = 0, max = 3_600_000))]
+    pub lateness_ms: u64,
+    /// How long a partition or a listener must be silent until detections with memory wait for it no longer,
+    /// milliseconds.
+    #[schemars(range(min = 1000, max = 86_400_000))]
+    pub idle_ms: u64,
+    /// Where everything that is remembered outlives the process: a directory, an address such as `s3://bucket/folder`, or
+    /// `off`. Where absent: with a Kafka source `kubetide-state` in `$XDG_STATE_HOME` or `~/.local/state`, else nowhere.
+    /// Every process has a place of its own.
+    pub state: Option<Parsed<StateAddress>>,
+    /// Time between snapshots of it. Positions are committed with a snapshot, so this much is read again after a crash.
+    #[schemars(range(min = 1_000, max = 3_600_000))]
+    pub snapshot_interval_ms: u64,
     /// Metrics and health pages.
     pub http: HttpConfig,
     /// Log lines, which go to standard error.
@@ -55,6 +73,10 @@ impl Default for Config {
             batch: BatchConfig::default(),
             workers: None,
             checkpoint_interval_ms: 5_000,
+            lateness_ms: 60_000,
+            idle_ms: 60_000,
+            state: None,
+            snapshot_interval_ms: 30_000,
             http: HttpConfig::default(),
             log: LogConfig::default(),
             limits: LimitsConfig::default(),
@@ -77,7 +99,7 @@ pub struct SourceConfig {
     pub url: String,
     /// What the records look like; found out for each record where `auto`.
     #[serde(default)]
-    pub format: SourceFormat,
+    pub format: Format,
     /// Go on reading files that grow or are rotated.
     #[serde(default)]
     pub follow: bool,
@@ -119,7 +141,7 @@ impl SourceConfig {
     pub fn new(url: impl Into<String>) -> SourceConfig {
         SourceConfig {
             url: url.into(),
-            format: SourceFormat::default(),
+            format: Format::default(),
             follow: false,
             cluster: None,
             topic_cluster_pattern: None,
@@ -133,25 +155,6 @@ impl SourceConfig {
             tls_key: None,
         }
     }
-}
-
-/// What records look like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceFormat {
-    /// Found out for each record.
-    #[default]
-    Auto,
-    /// `audit.k8s.io` events and lists of them, bare or in a log collector's wrapper.
-    Native,
-    /// CloudWatch Logs envelopes of Amazon EKS.
-    Eks,
-    /// Azure Monitor records of AKS.
-    Aks,
-    /// Cloud Logging entries of GKE.
-    Gke,
-    /// Events from OpenShift's log forwarder.
-    OpenShift,
 }
 
 /// A cloud's name as the `cloud` column has it.
@@ -195,36 +198,12 @@ pub struct DetectionsConfig {
     /// Files and directories with more detections.
     pub paths: Vec<PathBuf>,
     /// Maturities that run.
-    pub statuses: Vec<Maturity>,
+    pub statuses: Vec<Status>,
 }
 
 impl Default for DetectionsConfig {
     fn default() -> Self {
-        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Maturity::Stable] }
-    }
-}
-
-/// How far a detection can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Maturity {
-    Experimental,
-    Testing,
-    Stable,
-    Deprecated,
-}
-
-impl Maturity {
-    pub const ALL: [Maturity; 4] = [Maturity::Experimental, Maturity::Testing, Maturity::Stable, Maturity::Deprecated];
-
-    /// The word used in detection files and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Maturity::Experimental => "experimental",
-            Maturity::Testing => "testing",
-            Maturity::Stable => "stable",
-            Maturity::Deprecated => "deprecated",
-        }
+        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Status::Stable] }
     }
 }
 

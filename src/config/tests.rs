@@ -1,6 +1,8 @@
 //! What a configuration file may say, and what is said about one that is wrong.
 
 use super::*;
+use crate::detection::Status;
+use crate::stage::format::Format;
 
 /// The configuration of a file's text.
 fn from_text(text: &str) -> Result<Loaded, ConfigError> {
@@ -68,7 +70,7 @@ format = "json"
 fn every_section_is_read() {
     let Config { sources, alerts, kafka, batch, http, log, workers, .. } = from_text(FULL).expect("it is right").config;
     assert_eq!(sources.len(), 2);
-    assert_eq!(sources[0].format, SourceFormat::Aks);
+    assert_eq!(sources[0].format, Format::Aks);
     let pattern = sources[0].topic_cluster_pattern.as_ref().expect("it is given");
     assert_eq!(pattern.0.cluster("audit-prod"), Some("prod"));
     assert_eq!(sources[0].trusted_proxies.len(), 2);
@@ -139,7 +141,7 @@ fn the_environment_reaches_lists_tables_and_secrets() {
     assert_eq!(config.sources[0].cluster.as_deref(), Some("prod"));
     assert_eq!(config.sources[1].token, Some(Secret::Env("KUBETIDE_SOURCES__1__TOKEN".to_owned())));
     assert_eq!(config.alerts.len(), 2);
-    assert_eq!(config.detections.statuses, [Maturity::Stable, Maturity::Testing]);
+    assert_eq!(config.detections.statuses, [Status::Stable, Status::Testing]);
     assert!(!config.detections.shipped);
     let properties: Vec<_> = config.kafka.properties.iter().collect();
     let password = ("sasl.password.env", "KUBETIDE_KAFKA__PROPERTIES__SASL_PASSWORD");

@@ -131,6 +131,11 @@ impl Matrix {
         self.techniques.values()
     }
 
+    /// The technique of this id.
+    pub fn technique(&self, id: &str) -> Option<&Technique> {
+        self.techniques.get(id)
+    }
+
     /// The tactic whose detections live in a folder of this name.
     pub fn tactic_of_folder(&self, folder: &str) -> Option<&Tactic> {
         self.tactics.iter().find(|tactic| tactic.folder.as_deref() == Some(folder))
@@ -141,7 +146,8 @@ impl Matrix {
         technique.tactics.is_empty() || technique.tactics.contains(&tactic.id)
     }
 
-    fn successor(&self, id: &str) -> Option<&Technique> {
+    /// What stands for a revoked technique now.
+    pub fn successor(&self, id: &str) -> Option<&Technique> {
         let parent = id.split('.').next().unwrap_or(id);
         let next = self.revoked.get(id).or_else(|| self.revoked.get(parent))?;
         self.techniques.get(next)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec, WindowSpec};
 use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
@@ -43,15 +44,32 @@ pub struct DetectionFile {
     #[serde(default = "alert_only")]
     #[schemars(length(min = 1))]
     pub uses: Vec<Use>,
-    /// `SELECT * FROM audit WHERE …`, or a SELECT list with computed columns.
+    /// `SELECT * FROM audit WHERE …`, or a SELECT list with computed columns. A sequence has one for each step instead.
+    #[serde(default)]
     #[schemars(length(min = 1))]
     pub sql: String,
+    /// The query sees the events of a sliding window of event time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "WindowSpec")]
+    pub window: Option<WindowSpec>,
+    /// Several queries match one after the other for the same entity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SequenceSpec")]
+    pub sequence: Option<SequenceSpec>,
+    /// Of the events that the query matches, only those with a combination of values that was not seen before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FirstSeenSpec")]
+    pub first_seen: Option<FirstSeenSpec>,
     /// Columns that say what the alert is about; repeats about the same values become one alert.
     #[schemars(length(min = 1))]
     pub entity: Vec<String>,
     /// How long repeats about the same entity update one alert.
     #[serde(default)]
     pub suppress: Suppress,
+    /// Who does this by habit: once it was seen on an earlier day, alerts about it have severity low.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "HabitSpec")]
+    pub habit: Option<HabitSpec>,
     /// One line for the alert; {column} is replaced by the event's value.
     #[schemars(length(min = 1))]
     pub summary: String,
@@ -81,6 +99,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// From the least trusted on; deprecated ones last.
+    pub const ALL: [Status; 4] = [Status::Experimental, Status::Testing, Status::Stable, Status::Deprecated];
+
     /// The word used in files and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -140,22 +161,26 @@ impl std::str::FromStr for Suppress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let error = || format!("'{text}' is no length of time such as 30s, 15m, 1h, 1d or 0");
-        if text == "0" {
-            return Ok(Suppress(Duration::ZERO));
-        }
-        let unit = text.chars().next_back().ok_or_else(error)?;
-        let number = text.strip_suffix(unit).unwrap_or_default();
-        let seconds = match unit {
-            's' => 1,
-            'm' => 60,
-            'h' => 3600,
-            'd' => 86_400,
-            _ => return Err(error()),
-        };
-        let number: u32 = number.parse().ok().filter(|number| *number > 0).ok_or_else(error)?;
-        Ok(Suppress(Duration::from_secs(u64::from(number) * seconds)))
+        let length = duration(text).map(Suppress);
+        length.ok_or_else(|| format!("'{text}' is no length of time such as 30s, 15m, 1h, 1d or 0"))
     }
+}
+
+/// A length of time as files write it: 0, or a whole number above it with s, m, h or d.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    if text == "0" {
+        return Some(Duration::ZERO);
+    }
+    let unit = text.chars().next_back()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return None,
+    };
+    let number: u32 = text.strip_suffix(unit)?.parse().ok().filter(|number| *number > 0)?;
+    Some(Duration::from_secs(u64::from(number) * seconds))
 }
 
 impl JsonSchema for Suppress {
@@ -235,6 +260,21 @@ pub struct SampleEvent {
     /// What differs from the sample, as a JSON merge patch (RFC 7386): null removes a key, lists are replaced whole.
     #[serde(default)]
     pub set: serde_json::Map<String, serde_json::Value>,
+    /// When it happened: a time such as 2026-01-05T10:00:00Z, or +5m for that long after the sample's own time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        with = "String",
+        regex(pattern = r"^(\+(0|[1-9][0-9]{0,5}[smhd])|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+Z)$")
+    )]
+    pub at: Option<String>,
+    /// How many such events there are; `{n}` in the texts of `set` is the number of each, from 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 10000))]
+    pub repeat: Option<u32>,
+    /// The time from each of them to the next; 1s without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Length")]
+    pub every: Option<Length>,
     /// The cloud whose envelope the event comes in; without it the event is sent as the API server writes it.
     #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Envelope")]

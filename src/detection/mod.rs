@@ -9,8 +9,10 @@ pub mod coverage;
 mod diagnostic;
 mod file;
 pub mod files;
+mod fingerprint;
 mod lint;
 mod lint_sql;
+mod memory;
 mod pack;
 pub mod schema;
 mod shape;
@@ -27,5 +29,6 @@ pub use file::{
     ListFile, SampleEvent, Status, Suppress, Use, merge_patch,
 };
 pub use lint::lint;
+pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

@@ -14,13 +14,14 @@ use serde_json::Value as Json;
 
 use super::attack::Attack;
 use super::diagnostic::{Code, Diagnostic, Span, suggest};
-use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use, merge_patch};
+use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
+use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
 use super::shape;
 use super::summary::Summary;
 use super::yaml::{self, Key, Node, Step, Value};
-use crate::model::{Column, Kind, Severity};
-use crate::sql::{EventPlan, Lists, Planner, Predicate, SqlError};
+use crate::model::{Column, ColumnSet, Kind, Severity};
+use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError};
 
 /// A file's path as the user knows it, and its text.
 #[derive(Debug, Clone)]
@@ -43,13 +44,18 @@ pub struct Detection {
     pub triage: String,
     pub false_positives: Vec<String>,
     pub uses: Vec<Use>,
-    /// As written.
+    /// As written; the steps of a sequence one after the other.
     pub sql: String,
+    /// Which events it is about. With a memory, those that the memory is shown; of a sequence, its first step.
     pub plan: EventPlan,
+    /// `None`: every event is decided by itself.
+    pub memory: Option<Memory>,
     /// Columns of the table or of the SELECT list, at least one.
     pub entity: Vec<Arc<str>>,
     /// Zero gives one alert for each event.
     pub suppress: Duration,
+    /// Who does it by habit.
+    pub habit: Option<HabitSpec>,
     pub summary: Summary,
     pub references: Vec<String>,
     pub tests: Vec<Case>,
@@ -57,6 +63,27 @@ pub struct Detection {
     pub mutants: Vec<AcceptedMutant>,
     /// The path as the user knows it.
     pub file: Arc<str>,
+}
+
+impl Detection {
+    /// The queries whose events it is shown, in the order of [`Match::step`](crate::model::Match::step).
+    pub fn probes(&self) -> impl Iterator<Item = &EventPlan> {
+        let further = match &self.memory {
+            Some(Memory::Sequence { further, .. }) => further.as_slice(),
+            _ => &[],
+        };
+        std::iter::once(&self.plan).chain(further)
+    }
+
+    /// The columns that its memory reads or shows.
+    pub fn kept_columns(&self) -> ColumnSet {
+        let planned = self.probes().fold(ColumnSet::EMPTY, |all, probe| all.union(probe.columns));
+        let placeholders = self.summary.placeholders().map(|placeholder| &*placeholder.column);
+        let own = self.memory.iter().flat_map(Memory::names);
+        let habit = self.habit.iter().flat_map(|habit| &habit.per).map(String::as_str);
+        let names = self.entity.iter().map(|name| &**name).chain(placeholders).chain(own).chain(habit);
+        planned.union(names.filter_map(Column::by_name).collect())
+    }
 }
 
 /// Matches of one detection that a site accepts.
@@ -105,16 +132,12 @@ impl DetectionSet {
         self
     }
 
-    /// A test's event as one JSON record: a wire record as it is, a sample with its changes applied (its envelope is
-    /// the caller's to add).
-    pub fn event(&self, spec: &EventSpec) -> Option<Json> {
+    /// The JSON records that a test's entry stands for: a wire record as it is, a sample with its changes applied as
+    /// often as it says (its envelope is the caller's to add).
+    pub fn events(&self, spec: &EventSpec) -> Option<Vec<Json>> {
         match spec {
-            EventSpec::Wire(record) => Some(record.clone()),
-            EventSpec::Sample(sample) => {
-                let mut event = self.samples.get(&sample.sample)?.clone();
-                merge_patch(&mut event, &sample.set);
-                Some(event)
-            }
+            EventSpec::Wire(record) => Some(vec![record.clone()]),
+            EventSpec::Sample(sample) => memory::events_of(sample, self.samples.get(&sample.sample)?),
         }
     }
 }
@@ -349,7 +372,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     /// Everything beyond the file's shape; the detection where none of it is an error.
-    fn detection(&self, file: DetectionFile, found: &mut Vec<Diagnostic>) -> Option<Detection> {
+    fn detection(&self, mut file: DetectionFile, found: &mut Vec<Diagnostic>) -> Option<Detection> {
         let before = found.len();
         if file.id != stem(&self.document.file) {
             found.push(file_name(self.document, "id", &file.id));
@@ -358,18 +381,13 @@ impl Check<'_> {
         self.folder(&file, &attack, found);
         let summary = self.summary(&file, found);
         self.events(&file, found);
-        let plan = match self.planner.plan_event(&file.sql) {
-            Ok(plan) => Some(plan),
-            Err(error) => {
-                found.push(sql_error(self.document, &[Step::Key("sql")], Code::Sql, error));
-                None
-            }
-        };
+        let (plan, memory) = self.plans(&mut file, found);
         // Without a plan only the plainest SELECT list is known.
         let output = plan.as_ref().map(|plan| plan.output.as_slice());
         let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
         if let Some(output) = output.or(plain.then_some(&[])) {
             self.columns(&file, summary.as_ref(), output, found);
+            self.memory_columns(memory.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
         match (warnings_only, plan, summary) {
@@ -385,8 +403,10 @@ impl Check<'_> {
                 uses: file.uses,
                 sql: file.sql,
                 plan,
+                memory,
                 entity: file.entity.into_iter().map(Arc::from).collect(),
                 suppress: file.suppress.0,
+                habit: file.habit,
                 summary,
                 references: file.references,
                 tests: file.tests,
@@ -395,6 +415,107 @@ impl Check<'_> {
             }),
             _ => None,
         }
+    }
+
+    /// The query, or the first of a sequence, and what the detection keeps in mind.
+    fn plans(&self, file: &mut DetectionFile, found: &mut Vec<Diagnostic>) -> (Option<EventPlan>, Option<Memory>) {
+        if let [first, second, ..] = file.memory_keys()[..] {
+            let message = format!("a detection has one kind of memory, but both '{first}' and '{second}' are given");
+            let place = self.document.key(second);
+            found.push(self.document.report(Code::BadValue, place, message).help("make two detections of it"));
+            return (None, None);
+        }
+        if let Some(spec) = file.sequence.take() {
+            return self.sequence(file, spec, found);
+        }
+        if file.sql.trim().is_empty() {
+            let message = "key 'sql' is missing in the document";
+            found.push(self.document.report(Code::MissingKey, self.document.key("id"), message));
+            return (None, None);
+        }
+        if let Some(spec) = file.window.take() {
+            return self.window(file, spec, found);
+        }
+        let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
+        (plan, file.first_seen.take().map(Memory::FirstSeen))
+    }
+
+    /// The query over a window; what concerns it are the events that the query's own conditions let through.
+    fn window(
+        &self,
+        file: &DetectionFile,
+        spec: WindowSpec,
+        found: &mut Vec<Diagnostic>,
+    ) -> (Option<EventPlan>, Option<Memory>) {
+        if let Err(message) = spec.hop() {
+            let place = self.document.place(&[Step::Key("window")]);
+            found.push(self.document.report(Code::BadValue, place, message));
+        }
+        let plan = match self.planner.plan_window(&file.sql) {
+            Ok(plan) => Arc::new(plan),
+            Err(error) => {
+                found.push(sql_error(self.document, &[Step::Key("sql")], Code::Sql, error));
+                return (None, None);
+            }
+        };
+        for (index, name) in file.entity.iter().enumerate() {
+            let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
+            if plan.place(name).is_none() && !of_cluster {
+                let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+                let message = format!("entity '{name}' is not in the SELECT list of the query");
+                let help = "a window's alerts are about what its query gives: add it to SELECT and GROUP BY";
+                found.push(self.document.report(Code::UnknownColumn, span, message).help(help));
+            }
+        }
+        let conjuncts = plan.candidates.clone().unwrap_or_default();
+        let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
+        let concerned = EventPlan {
+            columns,
+            output: plan.output.clone(),
+            computed: Vec::new(),
+            shape: Shape::Filter { conjuncts },
+        };
+        (Some(concerned), Some(Memory::Window { spec, plan }))
+    }
+
+    fn planned(&self, sql: &str, path: &[Step<'_>], found: &mut Vec<Diagnostic>) -> Option<EventPlan> {
+        let planned = self.planner.plan_event(sql);
+        planned.map_err(|error| found.push(sql_error(self.document, path, Code::Sql, error))).ok()
+    }
+
+    fn sequence(
+        &self,
+        file: &mut DetectionFile,
+        spec: SequenceSpec,
+        found: &mut Vec<Diagnostic>,
+    ) -> (Option<EventPlan>, Option<Memory>) {
+        let mut wrong = |path: &[Step<'_>], message: &str, help: &str| {
+            found.push(self.document.report(Code::BadValue, self.document.place(path), message).help(help));
+        };
+        if !file.sql.trim().is_empty() {
+            wrong(&[Step::Key("sql")], "a sequence has a query for each step, none of its own", "remove the key 'sql'");
+        }
+        let last = spec.steps.len().saturating_sub(1);
+        for (index, _) in spec.steps.iter().enumerate().filter(|(index, step)| step.absent && *index != last) {
+            let path = [Step::Key("sequence"), Step::Key("steps"), Step::Index(index), Step::Key("absent")];
+            wrong(&path, "only the last step can be absent", "put it last, or use 'until'");
+        }
+        let mut plans = Vec::new();
+        for (index, step) in spec.steps.iter().enumerate() {
+            let path = [Step::Key("sequence"), Step::Key("steps"), Step::Index(index), Step::Key("sql")];
+            plans.extend(self.planned(&step.sql, &path, found));
+        }
+        let until = spec.until.as_deref();
+        plans.extend(until.and_then(|sql| self.planned(sql, &[Step::Key("sequence"), Step::Key("until")], found)));
+        if plans.len() < spec.steps.len() + usize::from(until.is_some()) || plans.is_empty() {
+            return (None, None);
+        }
+        let steps = spec.steps.iter().enumerate();
+        let texts: Vec<String> =
+            steps.map(|(index, step)| format!("-- step {}\n{}", index + 1, step.sql.trim())).collect();
+        file.sql = texts.join(";\n\n");
+        let first = plans.remove(0);
+        (Some(first), Some(Memory::Sequence { spec, further: plans }))
     }
 
     fn attack(&self, file: &DetectionFile, found: &mut Vec<Diagnostic>) -> Vec<Attack> {
@@ -468,6 +589,9 @@ impl Check<'_> {
         for (index, name) in file.entity.iter().enumerate() {
             check(name, self.document.place(&[Step::Key("entity"), Step::Index(index)]));
         }
+        for (index, name) in file.habit.iter().flat_map(|habit| &habit.per).enumerate() {
+            check(name, self.document.place(&[Step::Key("habit"), Step::Key("per"), Step::Index(index)]));
+        }
         for placeholder in summary.into_iter().flat_map(Summary::placeholders) {
             let mut span = self.inside("summary", placeholder.offset);
             span.length = u32::try_from(placeholder.column.chars().count()).unwrap_or(1);
@@ -491,6 +615,22 @@ impl Check<'_> {
         }
     }
 
+    fn memory_columns(&self, memory: Option<&Memory>, output: &[String], found: &mut Vec<Diagnostic>) {
+        let Some(memory) = memory else { return };
+        let known = |name: &str| Column::by_name(name).is_some() || output.iter().any(|column| column == name);
+        for (key, names) in memory.name_lists() {
+            for (index, name) in names.iter().enumerate().filter(|(_, name)| !known(name)) {
+                let path = [Step::Key(memory.key()), Step::Key(key), Step::Index(index)];
+                let all = crate::model::COLUMNS.iter().map(|info| info.name).chain(output.iter().map(String::as_str));
+                found.push(
+                    self.document
+                        .report(Code::UnknownColumn, self.document.place(&path), format!("unknown column '{name}'"))
+                        .maybe_help(suggest(name, all)),
+                );
+            }
+        }
+    }
+
     fn events(&self, file: &DetectionFile, found: &mut Vec<Diagnostic>) {
         for (case_index, case) in file.tests.iter().enumerate() {
             for (index, event) in case.events.iter().enumerate() {
@@ -502,6 +642,12 @@ impl Check<'_> {
                         let message = format!("there is no sample '{}'", sample.sample);
                         let help = suggest(&sample.sample, self.samples.keys().map(String::as_str));
                         found.push(self.document.report(Code::Sample, span, message).maybe_help(help));
+                    }
+                    EventSpec::Sample(sample) if memory::events_of(sample, &self.samples[&sample.sample]).is_none() => {
+                        let span = node.get("at").map_or(node.span, |at| at.span);
+                        let message = "this time cannot be read";
+                        let help = "write 2026-01-05T10:00:00Z, or +5m after the sample's own time";
+                        found.push(self.document.report(Code::Sample, span, message).help(help));
                     }
                     EventSpec::Wire(_) => {
                         let stray = |key: &Key| key.text == "set" || key.text == "as";

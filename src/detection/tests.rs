@@ -68,7 +68,7 @@ fn a_good_file_loads_without_a_word() {
     assert_eq!(detection.suppress.as_secs(), 3600);
     assert_eq!(detection.attack[0].to_string(), "TA0004/T1611");
     assert_eq!(detection.uses, [Use::Alert]);
-    let event = loaded.set.event(&detection.tests[0].events[0]).expect("sample exists");
+    let event = &loaded.set.events(&detection.tests[0].events[0]).expect("sample exists")[0];
     assert_eq!(event["verb"], "create");
     assert_eq!(event.get("requestObject"), None);
 }

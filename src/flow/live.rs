@@ -5,6 +5,10 @@
 //! findings have gathered, waits until the durable sink and the dead letters have everything, and then tells the
 //! sources how far they are done. Between checkpoints nothing is committed, so a crash at any point only repeats work,
 //! and repeated alerts carry the same ids.
+//!
+//! Where state is kept ([`keeping`](super::keeping)), positions are committed with the snapshot that covers them, never
+//! beyond: sinks, then the snapshot, then the sources. Snapshots are rarer than checkpoints and are written beside the
+//! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +16,20 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::keeping::{self, Covered, Keeping};
+use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
-use crate::clock::Instant;
+use crate::clock::{self, Instant};
 use crate::detection::DetectionSet;
-use crate::model::{Alert, Cloud, Column, DeadLetter, LaneId, MatchedRows, Position, RejectReason, SkipReason};
+use crate::model::{
+    Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
+};
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
+use crate::stage::memory::{Memory, MemoryOptions};
 use crate::stage::sink::{AlertSink, DeadLetterSink, Outbox, SinkError, Whose};
 use crate::stage::source::{Committer, Message, Source, SourceError, Stop, intakes};
+use crate::state::{Image, StateError};
 use crate::telemetry::{
     AbsorbedTotals, CheckpointDone, CheckpointFailed, DetectionFailed, Health, Metrics, RecordDeadLettered, SinkState,
     SourceFailed, SourceState,
@@ -46,6 +56,7 @@ pub struct Live {
     pub set: Arc<DetectionSet>,
     pub evaluator: Arc<Evaluator>,
     pub alert_options: AlertOptions,
+    pub memory_options: MemoryOptions,
     pub sources: Vec<LiveSource>,
     /// The first sink: gates the commit.
     pub durable: Box<dyn AlertSink>,
@@ -55,6 +66,8 @@ pub struct Live {
     pub dead_letters: Option<Box<dyn DeadLetterSink>>,
     pub workers: usize,
     pub checkpoint_interval: Duration,
+    /// What outlives the run, and what an earlier one has left; `None` keeps nothing.
+    pub state: Option<(Snapshots, Image)>,
     pub metrics: Metrics,
     pub health: Health,
     pub stop: Stop,
@@ -76,6 +89,8 @@ pub struct Summary {
     pub failures: u64,
     /// Matches that exceptions have hidden.
     pub hidden: u64,
+    /// Events that came too late for detections with memory.
+    pub late: u64,
     pub seconds: f64,
     /// Standard output was closed by its reader.
     pub reader_gone: bool,
@@ -93,6 +108,8 @@ pub enum RunError {
         STOP_PATIENCE.as_secs()
     )]
     Overdue { name: String },
+    #[error("{0}")]
+    State(StateError),
     #[error("{0}")]
     Internal(String),
 }
@@ -115,14 +132,24 @@ impl Live {
         let (sources, settings, committers, names) = split(self.sources);
         let (handles, outlet) = intakes(sources.len(), self.workers);
         let (results, outcomes) = mpsc::channel(self.workers);
-        spawn_workers(self.workers, outlet.work, results, &self.evaluator, &settings);
+        let mut memory = memory_of(&self.set, &self.memory_options);
+        let mut stage = AlertStage::new(Arc::clone(&self.set), self.alert_options);
+        let keeping = self.state.map(|(snapshots, image)| {
+            Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
+        });
+        let worker =
+            || Worker::new(Arc::clone(&self.evaluator), &settings, memory.as_ref().map(|m| Arc::clone(m.need())));
+        spawn_workers(self.workers, outlet.work, results, worker);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
             ended.push(spawn_source(source, intake, self.stop.clone(), name));
-            self.health.source(name, SourceState::Assigned(1));
+            self.health.source_started(name);
         }
         let mut sequencer = Sequencer {
-            stage: AlertStage::new(Arc::clone(&self.set), self.alert_options),
+            stage,
+            memory,
+            keeping,
+            unsaved: None,
             set: self.set,
             durable: self.durable,
             durable_name: self.durable_name,
@@ -155,6 +182,12 @@ impl Live {
             Ok(()) => Ok(sequencer.summary),
         }
     }
+}
+
+/// The memories of a set's detections.
+pub(super) fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
+    let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
+    Memory::new(&set.detections, excepted, options)
 }
 
 /// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
@@ -202,13 +235,12 @@ fn spawn_workers(
     count: usize,
     work: mpsc::Receiver<Message>,
     results: mpsc::Sender<Numbered>,
-    evaluator: &Arc<Evaluator>,
-    settings: &[SourceSettings],
+    make: impl Fn() -> Worker,
 ) {
     let work = Arc::new(Mutex::new(work));
     for number in 0..count {
         let (work, results) = (Arc::clone(&work), results.clone());
-        let mut worker = Worker::new(Arc::clone(evaluator), settings);
+        let mut worker = make();
         let run = move || {
             loop {
                 // The lock is held while waiting, so workers take chunks one after the other, in order.
@@ -229,6 +261,10 @@ fn spawn_workers(
 struct Sequencer {
     set: Arc<DetectionSet>,
     stage: AlertStage,
+    memory: Option<Memory>,
+    keeping: Option<Keeping>,
+    /// Why the last snapshot is not durable.
+    unsaved: Option<StateError>,
     durable: Box<dyn AlertSink>,
     durable_name: String,
     outboxes: Vec<Outbox>,
@@ -284,15 +320,29 @@ impl Sequencer {
                         }
                     }
                 },
+                (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
                 // Before the outcomes, which under load are always there.
-                _ = ticks.tick() => self.checkpoint().await?,
+                _ = ticks.tick() => self.checkpoint(false).await?,
                 numbered = outcomes.recv() => match numbered {
                     Some(numbered) => self.in_order(numbered).await?,
                     None => break,
                 },
             }
         }
-        self.checkpoint().await?;
+        // Before the end of the input is taken for the end of time: a later run may go on from here.
+        self.checkpoint(true).await?;
+        // A run that was stopped goes on another time; only an input that is over closes what is open.
+        if failure.is_none()
+            && !stop.requested()
+            && let Some(memory) = &mut self.memory
+        {
+            let findings = memory.finish();
+            self.remember(&findings).await?;
+            self.flush().await?;
+            self.tell_counts();
+            self.tell_memory();
+        }
+        let failure = failure.or_else(|| self.unsaved.take().map(RunError::State));
         failure.map_or(Ok(()), Err)
     }
 
@@ -306,14 +356,39 @@ impl Sequencer {
     }
 
     async fn take(&mut self, numbered: Numbered) -> Result<(), RunError> {
-        let Numbered { source, outcome, .. } = numbered;
+        let Numbered { source, mut outcome, .. } = numbered;
         self.count(source, &outcome);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.advance(source, &outcome.next, &outcome.lanes, self.memory.as_mut());
+        }
         for (lane, offset) in outcome.next {
             self.pending.insert((source, lane), offset);
         }
         self.dead(&outcome.dead_letters).await?;
         for matched in &outcome.matched {
             let alerts = self.stage.accept(matched);
+            self.deliver(&alerts).await?;
+        }
+        if let Some(memory) = &mut self.memory {
+            outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
+            let taken = (outcome.heard.as_slice(), outcome.kept.as_slice(), outcome.ended.as_slice());
+            let findings = memory.take(source, taken, clock::now_us());
+            let failures = memory.failures();
+            for (detection, error) in &failures {
+                self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
+                self.summary.failures += 1;
+            }
+            self.remember(&findings).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells what detections with memory have found.
+    async fn remember(&mut self, findings: &[Finding]) -> Result<(), RunError> {
+        for finding in findings {
+            let detection = &self.set.detections[finding.detection];
+            self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
+            let alerts = self.stage.remember(finding);
             self.deliver(&alerts).await?;
         }
         Ok(())
@@ -366,7 +441,7 @@ impl Sequencer {
         if !self.waiting.iter().any(|(before, _)| *before <= self.done) {
             return Ok(());
         }
-        self.checkpoint().await?;
+        self.checkpoint(true).await?;
         let (ready, waiting) =
             std::mem::take(&mut self.waiting).into_iter().partition(|(before, _)| *before <= self.done);
         self.waiting = waiting;
@@ -378,9 +453,8 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The one commit: everything delivered, durable, and then the sources are told.
-    async fn checkpoint(&mut self) -> Result<(), RunError> {
-        let started = Instant::now();
+    /// Has everything delivered and durable.
+    async fn flush(&mut self) -> Result<(), RunError> {
         let updates = self.stage.flush();
         self.deliver(&updates).await?;
         let durable = self.durable.flush().await;
@@ -393,9 +467,79 @@ impl Sequencer {
             let flushed = sink.flush().await;
             flushed.map_err(|error| RunError::Sink { name: "dead letters".to_owned(), error })?;
         }
-        let mut next: Vec<Vec<Position>> = vec![Vec::new(); self.committers.len()];
+        Ok(())
+    }
+
+    /// The one commit: everything delivered, durable, and then the sources are told. Where state is kept, that takes a
+    /// snapshot: `whole` waits for one of everything so far, otherwise one is begun when it is due.
+    async fn checkpoint(&mut self, whole: bool) -> Result<(), RunError> {
+        let started = Instant::now();
+        self.flush().await?;
         let lanes = self.pending.len();
-        for ((source, lane), offset) in self.pending.drain() {
+        if self.keeping.is_some() {
+            self.keep(whole).await?;
+        } else {
+            let covered = std::mem::take(&mut self.pending);
+            self.commit(covered)?;
+        }
+        self.tell_counts();
+        self.tell_memory();
+        if self.unsaved.is_none() {
+            self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
+            self.health.checkpoint_done();
+        }
+        Ok(())
+    }
+
+    async fn keep(&mut self, whole: bool) -> Result<(), RunError> {
+        if whole && self.keeping.as_ref().is_some_and(Keeping::is_writing) {
+            let (written, covered) = written(&mut self.keeping).await;
+            self.settle(written, covered)?;
+        }
+        let Some(keeping) = &mut self.keeping else { return Ok(()) };
+        if let Some(memory) = &mut self.memory {
+            keeping.retain_lanes(memory, &self.committers);
+        }
+        if keeping.is_writing() || !(whole || keeping.is_due()) {
+            return Ok(());
+        }
+        let covered = std::mem::take(&mut self.pending);
+        keeping.begin((self.memory.as_ref(), &self.stage), &self.committers, covered);
+        if whole {
+            let (written, covered) = written(&mut self.keeping).await;
+            self.settle(written, covered)?;
+        }
+        Ok(())
+    }
+
+    /// A snapshot is durable, and so the positions that it covers may be committed; or it is not, and they wait for the
+    /// next one.
+    ///
+    /// # Errors
+    /// The state has another owner: this run must not go on.
+    fn settle(&mut self, written: keeping::Written, covered: Covered) -> Result<(), RunError> {
+        keeping::tell(&written, &self.metrics);
+        match written.result {
+            Ok(_) => {
+                self.unsaved = None;
+                self.commit(covered)
+            }
+            Err(error @ StateError::Fenced { .. }) => Err(RunError::State(error)),
+            Err(error) => {
+                self.health.checkpoint_failed(error.to_string());
+                for (lane, offset) in covered {
+                    // What came since is further.
+                    self.pending.entry(lane).or_insert(offset);
+                }
+                self.unsaved = Some(error);
+                Ok(())
+            }
+        }
+    }
+
+    fn commit(&mut self, covered: Covered) -> Result<(), RunError> {
+        let mut next: Vec<Vec<Position>> = vec![Vec::new(); self.committers.len()];
+        for ((source, lane), offset) in covered {
             next[source].push(Position { lane, offset });
         }
         for (source, positions) in next.iter().enumerate().filter(|(_, positions)| !positions.is_empty()) {
@@ -404,9 +548,6 @@ impl Sequencer {
                 return Err(RunError::Source { name: self.names[source].clone(), error });
             }
         }
-        self.tell_counts();
-        self.metrics.emit(CheckpointDone { lanes, seconds: started.elapsed_seconds() });
-        self.health.checkpoint_done();
         Ok(())
     }
 
@@ -472,6 +613,32 @@ impl Sequencer {
         }
     }
 
+    /// Publishes what the memories hold, and warns of events that came too late for them.
+    fn tell_memory(&mut self) {
+        let Some(memory) = &self.memory else { return };
+        let counts = memory.counts();
+        self.metrics.memory_counted(counts.kept, counts.duplicates, counts.late, counts.held);
+        let more = counts.late - self.summary.late;
+        if more > 0 {
+            tracing::warn!(
+                event = "events_late",
+                more,
+                total = counts.late,
+                "events came after the watermark had passed their time; detections with memory did not see them"
+            );
+        }
+        self.summary.late = counts.late;
+        for (detection, size) in memory.sizes() {
+            let id = &self.set.detections[detection].id;
+            self.metrics.memory_holds(id, size.rows, size.keys, size.bytes, size.shed);
+        }
+        if let Some(oldest) =
+            memory.watermarks().map(|(_, us)| us).filter(|us| ![i64::MIN, i64::MAX].contains(us)).min()
+        {
+            self.metrics.watermark(oldest);
+        }
+    }
+
     async fn close(&mut self) {
         for outbox in self.outboxes.drain(..) {
             let lost = outbox.close(OUTBOX_PATIENCE).await;
@@ -479,6 +646,14 @@ impl Sequencer {
                 tracing::warn!(lost, "a further sink did not take all alerts in time");
             }
         }
+    }
+}
+
+/// What becomes of the snapshot that is being written; never ends where there is none.
+async fn written(keeping: &mut Option<Keeping>) -> (keeping::Written, Covered) {
+    match keeping {
+        Some(keeping) => keeping.written().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -94,7 +94,8 @@ impl<'a> Surveyor<'a> {
     /// Where the detection cannot be made executable.
     pub fn survey(&mut self, detection: &Arc<Detection>) -> Result<Survey, SqlError> {
         let conditions = match (&detection.plan.shape, conditions(&detection.sql)) {
-            (Shape::Filter { .. }, Some(conditions)) => conditions,
+            (Shape::Filter { .. }, Some(conditions)) if detection.memory.is_none() => conditions,
+            _ if detection.memory.is_some() => return Ok(Survey::skipped("it has a memory")),
             _ => return Ok(Survey::skipped("its query is more than a filter")),
         };
         let alerts = Alerts::new(self.set, detection)?;
@@ -233,7 +234,7 @@ impl Alerts {
     /// Alerts after suppression if these rows match.
     fn count(&self, trial: &Trial, matched: &[bool]) -> u64 {
         let rows = matched.iter().enumerate().filter(|(_, matched)| **matched);
-        let hits: Vec<Hit> = rows.map(|(row, _)| Hit { row, detection: 0 }).collect();
+        let hits: Vec<Hit> = rows.map(|(row, _)| Hit { row, detection: 0, step: 0 }).collect();
         if hits.is_empty() {
             return 0;
         }

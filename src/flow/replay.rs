@@ -3,14 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
+
 use super::work::{SourceSettings, Worker, chunk_of};
 use crate::clock;
 use crate::detection::{Case, Detection, DetectionSet, Envelope, EventSpec};
 use crate::generate::wire::{WireFormat, wrap};
-use crate::model::{Activity, Alert, COLUMNS, Lane, MatchedRows};
+use crate::model::{Activity, Alert, COLUMNS, ColumnSet, Finding, Lane, MatchedRows};
 use crate::sql::SqlError;
 use crate::stage::alert::{AlertOptions, AlertSpec, AlertStage, cell};
 use crate::stage::evaluate::Evaluator;
+use crate::stage::memory::{Memory, MemoryOptions};
 
 /// What a test gave, beside what it expects.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,8 +59,8 @@ fn run_case(set: &DetectionSet, evaluator: &Arc<Evaluator>, case: &Case) -> Case
     if actual != expected {
         differences.push(Difference::Alerts { expected, actual });
     }
-    if let Some(matched) = replayed.matched.filter(|_| actual > 0) {
-        let fields = last_fields(&matched);
+    if actual > 0 {
+        let fields = replayed.fields;
         for (column, expected) in &case.expect.fields {
             let actual = fields.get(column).cloned().unwrap_or_default();
             if actual != *expected {
@@ -68,9 +71,10 @@ fn run_case(set: &DetectionSet, evaluator: &Arc<Evaluator>, case: &Case) -> Case
     CaseResult { name: case.name.clone(), differences }
 }
 
-/// A test's event as records on the wire.
+/// A test's events of one entry as records on the wire.
 pub(super) fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>>> {
-    let text = serde_json::to_vec(&set.event(spec)?).ok()?;
+    let events = set.events(spec)?;
+    let texts: Vec<Vec<u8>> = events.iter().map(serde_json::to_vec).collect::<Result<_, _>>().ok()?;
     let envelope = match spec {
         EventSpec::Sample(sample) => sample.envelope,
         EventSpec::Wire(_) => None,
@@ -82,8 +86,8 @@ pub(super) fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>
         None => None,
     };
     Some(match wire {
-        Some(wire) => wrap(wire, &[&text], "test"),
-        None => vec![text],
+        Some(wire) => wrap(wire, &texts.iter().map(Vec::as_slice).collect::<Vec<_>>(), "test"),
+        None => texts,
     })
 }
 
@@ -91,18 +95,28 @@ pub(super) fn record(set: &DetectionSet, spec: &EventSpec) -> Option<Vec<Vec<u8>
 #[derive(Debug)]
 pub struct Replayed {
     pub alerts: Vec<Alert>,
-    pub matched: Option<MatchedRows>,
+    /// Every column of the last matched event, and the outputs that the query computed.
+    pub fields: BTreeMap<String, serde_json::Value>,
     /// Records that could not be read, and queries that failed.
     pub problems: Vec<String>,
 }
 
 /// Takes a chunk through all stages. Exceptions are left out: they are a site's, not the detection's.
 pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replayed {
-    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()]);
+    let mut memory = Memory::new(evaluator.detections(), ColumnSet::EMPTY, &MemoryOptions::default());
+    let kept = memory.as_ref().map(|memory| Arc::clone(memory.need()));
+    let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], kept);
     let outcome = worker.work(0, chunk);
     let specs = evaluator.detections().iter().map(|detection| AlertSpec::of(detection)).collect();
     let mut stage = AlertStage::with_specs(specs, Vec::new(), AlertOptions::new(clock::today()));
     let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
+    let mut last = outcome.matched.last().and_then(last_fields);
+    if let Some(memory) = &mut memory {
+        let mut findings = memory.take(0, (&outcome.heard, &outcome.kept, &[]), 0);
+        findings.extend(memory.finish());
+        alerts.extend(findings.iter().flat_map(|finding| stage.remember(finding)));
+        last = findings.last().map(finding_fields).or(last);
+    }
     alerts.extend(stage.flush());
     let unreadable =
         outcome.dead_letters.iter().map(|letter| format!("event {}: {}", letter.offset + 1, letter.detail));
@@ -111,13 +125,26 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
         format!("the query of {} failed: {}", detection.id, failure.message)
     });
     let problems = unreadable.chain(failed).collect();
-    Replayed { alerts, matched: outcome.matched.into_iter().last(), problems }
+    Replayed { alerts, fields: last.unwrap_or_default(), problems }
 }
 
 /// Every column of the last matched event, and the outputs that the query computed.
-fn last_fields(matched: &MatchedRows) -> BTreeMap<String, serde_json::Value> {
-    let Some(last) = matched.matches.last() else { return BTreeMap::new() };
-    let columns = COLUMNS.iter().map(|info| (info.name.to_owned(), cell(&matched.rows, info.column, last.row)));
-    let computed = last.computed.iter().map(|(name, value)| (name.to_string(), value.clone()));
-    columns.chain(computed).collect()
+fn last_fields(matched: &MatchedRows) -> Option<BTreeMap<String, serde_json::Value>> {
+    let last = matched.matches.last()?;
+    Some(fields(&matched.rows, last.row, &last.computed))
+}
+
+/// The same of a finding's newest event.
+fn finding_fields(finding: &Finding) -> BTreeMap<String, serde_json::Value> {
+    let rows = &finding.evidence.rows;
+    fields(rows, rows.num_rows().saturating_sub(1), &finding.computed)
+}
+
+fn fields(
+    rows: &RecordBatch,
+    row: usize,
+    computed: &[(Arc<str>, serde_json::Value)],
+) -> BTreeMap<String, serde_json::Value> {
+    let columns = COLUMNS.iter().map(|info| (info.name.to_owned(), cell(rows, info.column, row)));
+    columns.chain(computed.iter().map(|(name, value)| (name.to_string(), value.clone()))).collect()
 }

@@ -1,5 +1,7 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod state;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -110,12 +112,14 @@ impl Bench {
             set,
             evaluator,
             alert_options: AlertOptions::new(clock::today()),
+            memory_options: crate::stage::memory::MemoryOptions::default(),
             sources: vec![source],
             durable: Box::new(self.sink.clone()),
             durable_name: "memory".to_owned(),
             outboxes,
             dead_letters: Some(Box::new(self.letters.clone())),
             workers,
+            state: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

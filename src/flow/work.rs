@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, TimestampMicrosecondType};
 use ipnet::IpNet;
 
 use crate::clock::Instant;
 use crate::model::{
-    BatchCounts, Chunk, DeadLetter, EventBatch, EventSink as _, LaneId, Match, MatchedRows, Need, Position, RawRecord,
-    RejectReason,
+    BatchCounts, Chunk, Column, DeadLetter, EventBatch, EventSink as _, Heard, KeptMatches, KeptRows, Lane, LaneId,
+    Match, MatchedRows, Need, Position, RawRecord, RejectReason,
 };
 use crate::stage::batch::BatchBuilder;
 use crate::stage::evaluate::{Evaluator, Failure, Hit};
 use crate::stage::format::{FormatOptions, Formats, native};
+use crate::stage::memory;
 
 /// What a worker has to know about a source.
 #[derive(Debug, Clone, Default)]
@@ -28,8 +31,16 @@ pub struct SourceSettings {
 pub struct Outcome {
     /// By lane: the first offset that this chunk does not cover.
     pub next: BTreeMap<LaneId, u64>,
+    /// The source's lanes, by id.
+    pub lanes: Arc<[Lane]>,
     /// In order; one part, unless the chunk had to be taken apart.
     pub matched: Vec<MatchedRows>,
+    /// What detections with memory keep; in order.
+    pub kept: Vec<KeptMatches>,
+    /// How far the chunk's lanes have come; empty without detections with memory.
+    pub heard: Vec<Heard>,
+    /// Lanes that end with this chunk.
+    pub ended: Vec<LaneId>,
     pub dead_letters: Vec<DeadLetter>,
     pub counts: BatchCounts,
     pub failures: Vec<Failure>,
@@ -42,6 +53,8 @@ impl Outcome {
     fn append(&mut self, mut other: Outcome) {
         self.next.append(&mut other.next);
         self.matched.append(&mut other.matched);
+        self.kept.append(&mut other.kept);
+        self.heard.append(&mut other.heard);
         self.dead_letters.append(&mut other.dead_letters);
         self.failures.append(&mut other.failures);
         self.counts.add(&other.counts);
@@ -74,22 +87,26 @@ pub struct Worker {
     evaluator: Arc<Evaluator>,
     sources: Vec<(Formats, SourceSettings)>,
     everything: Arc<Need>,
+    /// What detections with memory keep of their rows; `None` where there are none.
+    kept: Option<Arc<Need>>,
 }
 
 impl Worker {
-    pub fn new(evaluator: Arc<Evaluator>, sources: &[SourceSettings]) -> Worker {
+    /// `kept` is what detections with memory keep of their rows, where there are such detections.
+    pub fn new(evaluator: Arc<Evaluator>, sources: &[SourceSettings], kept: Option<Arc<Need>>) -> Worker {
         let sources = sources.iter().map(|source| (Formats::new(source.format.clone()), source.clone())).collect();
-        Worker { evaluator, sources, everything: Arc::new(Need::everything()) }
+        Worker { evaluator, sources, everything: Arc::new(Need::everything()), kept }
     }
 
     /// Decodes and evaluates a chunk of the source of this index.
     ///
     /// A record on which the decoder panics becomes a dead letter and does not touch its neighbours.
     pub fn work(&mut self, source: usize, chunk: &Chunk) -> Outcome {
-        match catch_unwind(AssertUnwindSafe(|| self.work_whole(source, chunk))) {
-            Ok(outcome) => outcome,
-            Err(_) => self.one_by_one(source, chunk),
-        }
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work_whole(source, chunk)));
+        let mut outcome = worked.unwrap_or_else(|_| self.one_by_one(source, chunk));
+        outcome.ended.clone_from(&chunk.ended);
+        outcome.lanes = Arc::clone(&chunk.lanes);
+        outcome
     }
 
     fn one_by_one(&mut self, source: usize, chunk: &Chunk) -> Outcome {
@@ -113,20 +130,35 @@ impl Worker {
         let found = self.evaluator.evaluate(&batch);
         let mut failures = found.failures;
         let trusted = Arc::clone(&self.sources[source].1.trusted_proxies);
-        let matched = if found.hits.is_empty() {
-            Vec::new()
-        } else {
-            let (matched, more) = self.in_full(&batch, trusted, chunk, &found.hits);
+        let detections = self.evaluator.detections();
+        let (remember, at_once): (Vec<Hit>, Vec<Hit>) =
+            found.hits.iter().partition(|hit| detections[hit.detection].memory.is_some());
+        let mut matched = Vec::new();
+        if !at_once.is_empty() {
+            let (rows, more) = self.in_full(&batch, Arc::clone(&trusted), chunk, &at_once);
             failures.extend(more);
-            matched.into_iter().collect()
-        };
+            matched.extend(rows);
+        }
+        let (mut kept, mut heard) = (Vec::new(), Vec::new());
+        if let Some(need) = &self.kept {
+            heard = heard_of(&batch);
+            if !remember.is_empty() {
+                let (rows, more) = self.in_part(&batch, need, trusted, chunk, &remember);
+                failures.extend(more);
+                kept.extend(rows);
+            }
+        }
         let mut next = BTreeMap::new();
         for record in &chunk.records {
             next.insert(record.position.lane, record.position.offset + 1);
         }
         Outcome {
             next,
+            lanes: Arc::clone(&chunk.lanes),
             matched,
+            kept,
+            heard,
+            ended: Vec::new(),
             dead_letters: std::mem::take(&mut batch.dead_letters),
             counts: batch.counts,
             failures,
@@ -150,48 +182,108 @@ impl Worker {
         chunk: &Chunk,
         hits: &[Hit],
     ) -> (Option<MatchedRows>, Vec<Failure>) {
-        let mut rows: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
-        rows.dedup();
-        let full = self.decode_rows(batch, trusted_proxies, chunk, &rows);
-        let place: BTreeMap<usize, usize> = rows.iter().enumerate().map(|(place, row)| (*row, place)).collect();
-        let plain = match full.plain() {
-            Ok(plain) if plain.num_rows() == rows.len() => plain,
+        let again = match self.again(batch, &self.everything, trusted_proxies, chunk, hits) {
+            Ok(again) => again,
+            Err(failures) => return (None, failures),
+        };
+        let Again { picked, rows, matches, failures } = again;
+        let matched = MatchedRows {
+            texts: picked.iter().map(|row| batch.text(*row)).collect(),
+            positions: picked.iter().map(|row| batch.rows[*row].position).collect(),
+            arrival_ms: picked.iter().map(|row| batch.rows[*row].arrival_ms).collect(),
+            rows,
+            matches,
+        };
+        ((!matched.matches.is_empty()).then_some(matched), failures)
+    }
+
+    /// Decodes the rows that were hit with the columns that are kept, and settles what matched.
+    fn in_part(
+        &self,
+        batch: &EventBatch,
+        need: &Arc<Need>,
+        trusted_proxies: Arc<[IpNet]>,
+        chunk: &Chunk,
+        hits: &[Hit],
+    ) -> (Option<KeptMatches>, Vec<Failure>) {
+        let again = match self.again(batch, need, trusted_proxies, chunk, hits) {
+            Ok(again) => again,
+            Err(failures) => return (None, failures),
+        };
+        let Again { picked, rows, matches, failures } = again;
+        let columns: Vec<usize> = need.columns.iter().map(|column| column as usize).collect();
+        let rows = rows.project(&columns).expect("every column is in the table");
+        let arrival_ms = picked.iter().map(|row| batch.rows[*row].arrival_ms).collect();
+        let kept = KeptMatches { rows: KeptRows { rows, arrival_ms }, matches };
+        ((!kept.matches.is_empty()).then_some(kept), failures)
+    }
+
+    /// Decodes the rows that were hit for another need, and settles what matched.
+    fn again(
+        &self,
+        batch: &EventBatch,
+        need: &Arc<Need>,
+        trusted_proxies: Arc<[IpNet]>,
+        chunk: &Chunk,
+        hits: &[Hit],
+    ) -> Result<Again, Vec<Failure>> {
+        let mut picked: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
+        picked.dedup();
+        let place: BTreeMap<usize, usize> = picked.iter().enumerate().map(|(place, row)| (*row, place)).collect();
+        let plain = match decode_rows(batch, need, trusted_proxies, chunk, &picked).plain() {
+            Ok(plain) if plain.num_rows() == picked.len() => plain,
             other => {
                 let message = match other {
                     Ok(_) => "an event could not be read a second time".to_owned(),
                     Err(error) => error.to_string(),
                 };
                 let failure = |hit: &Hit| Failure { detection: hit.detection, message: message.clone() };
-                return (None, hits.iter().map(failure).collect());
+                return Err(hits.iter().map(failure).collect());
             }
         };
         let (matches, failures) = self.evaluator.confirm(hits, &plain, |row| place[&row]);
-        let matched = MatchedRows {
-            texts: rows.iter().map(|row| batch.text(*row)).collect(),
-            positions: rows.iter().map(|row| batch.rows[*row].position).collect(),
-            arrival_ms: rows.iter().map(|row| batch.rows[*row].arrival_ms).collect(),
-            rows: plain,
-            matches,
-        };
-        ((!matched.matches.is_empty()).then_some(matched), failures)
+        Ok(Again { picked, rows: plain, matches, failures })
     }
+}
 
-    fn decode_rows(
-        &self,
-        batch: &EventBatch,
-        trusted_proxies: Arc<[IpNet]>,
-        chunk: &Chunk,
-        rows: &[usize],
-    ) -> EventBatch {
-        let mut builder = BatchBuilder::new(Arc::clone(&self.everything), trusted_proxies, chunk);
-        for &row in rows {
-            let source = &batch.rows[row];
-            let text = batch.text(row);
-            builder.place(source.position, source.arrival_ms);
-            builder.event(&fields_of(&text), &source.context);
-        }
-        builder.finish()
+/// Rows of a batch that were decoded a second time.
+struct Again {
+    /// Their places in the batch.
+    picked: Vec<usize>,
+    /// All columns of the table; those that were not asked for are null.
+    rows: RecordBatch,
+    matches: Vec<Match>,
+    failures: Vec<Failure>,
+}
+
+fn decode_rows(
+    batch: &EventBatch,
+    need: &Arc<Need>,
+    trusted_proxies: Arc<[IpNet]>,
+    chunk: &Chunk,
+    rows: &[usize],
+) -> EventBatch {
+    let mut builder = BatchBuilder::new(Arc::clone(need), trusted_proxies, chunk);
+    for &row in rows {
+        let source = &batch.rows[row];
+        let text = batch.text(row);
+        builder.place(source.position, source.arrival_ms);
+        builder.event(&fields_of(&text), &source.context);
     }
+    builder.finish()
+}
+
+/// How far the lanes of a batch have come.
+fn heard_of(batch: &EventBatch) -> Vec<Heard> {
+    let times = batch.column(Column::EventTime).and_then(|array| array.as_primitive_opt::<TimestampMicrosecondType>());
+    let clusters = batch.column(Column::ClusterId).and_then(|array| array.as_dictionary_opt::<Int32Type>());
+    let (Some(times), Some(clusters)) = (times, clusters) else { return Vec::new() };
+    let Some(names) = clusters.values().as_string_opt::<i32>() else { return Vec::new() };
+    memory::heard(batch.rows.iter().enumerate().filter_map(|(row, source)| {
+        let known = times.is_valid(row) && clusters.is_valid(row);
+        let name = known.then(|| names.value(clusters.keys().value(row) as usize))?;
+        Some((source.position.lane, name, times.value(row), source.arrival_ms))
+    }))
 }
 
 /// The fields of an event that was read before.
@@ -235,5 +327,5 @@ pub fn chunk_of(records: &[impl AsRef<[u8]>], lane: crate::model::Lane) -> Chunk
             cluster: None,
         });
     }
-    Chunk { bytes: bytes.into(), records: raw, lanes: Arc::from([lane]) }
+    Chunk { bytes: bytes.into(), records: raw, lanes: Arc::from([lane]), ended: Vec::new() }
 }

@@ -14,7 +14,7 @@ use chrono::DateTime;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::json::{Object, escape, string};
+use crate::json::write::{Object, escape, string};
 use crate::json::{Cursor, JsonError, Text};
 
 /// How events are wrapped.
@@ -76,7 +76,7 @@ fn event_list(events: &[&[u8]]) -> Vec<u8> {
         let mut item = Object::open(&mut out);
         each_member(event, |key, value| {
             if !matches!(key.raw(), b"kind" | b"apiVersion") {
-                item.key(key.raw());
+                item.raw_key(key.raw());
                 item.out.extend_from_slice(value);
             }
         });
@@ -90,12 +90,12 @@ fn eks(events: &[&[u8]], cluster: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(envelope_size(events));
     let stream = hash(&[cluster.as_bytes()]);
     let mut envelope = Object::open(&mut out);
-    envelope.text("messageType", "DATA_MESSAGE");
-    envelope.text("owner", ACCOUNT);
-    envelope.text("logGroup", &format!("/aws/eks/{cluster}/cluster"));
-    envelope.text("logStream", &format!("kube-apiserver-audit-{stream:016x}{:016x}", stream.rotate_left(29)));
-    envelope.raw("subscriptionFilters", br#"["audit-to-kafka"]"#);
-    envelope.key(b"logEvents");
+    envelope.str("messageType", "DATA_MESSAGE");
+    envelope.str("owner", ACCOUNT);
+    envelope.str("logGroup", &format!("/aws/eks/{cluster}/cluster"));
+    envelope.str("logStream", &format!("kube-apiserver-audit-{stream:016x}{:016x}", stream.rotate_left(29)));
+    envelope.raw("subscriptionFilters", br#"["audit-to-kafka"]"#.as_slice());
+    envelope.key("logEvents");
     envelope.out.push(b'[');
     for (index, event) in events.iter().enumerate() {
         if index > 0 {
@@ -105,9 +105,9 @@ fn eks(events: &[&[u8]], cluster: &str) -> Vec<u8> {
         let time_ms = seen.time_ms();
         let number = hash(&[event.get(..256).unwrap_or(event), &index.to_le_bytes()]);
         let mut log_event = Object::open(envelope.out);
-        log_event.text("id", &format!("3{time_ms:018}{:037}", u128::from(number)));
+        log_event.str("id", &format!("3{time_ms:018}{:037}", u128::from(number)));
         log_event.raw("timestamp", time_ms.to_string().as_bytes());
-        log_event.key(b"message");
+        log_event.key("message");
         string(log_event.out, event);
         log_event.close();
     }
@@ -136,21 +136,21 @@ fn aks(events: &[&[u8]], cluster: &str) -> Vec<u8> {
         }
         let seen = Seen::read(event);
         let mut record = Object::open(&mut out);
-        record.text("time", &seven_decimals(&seen.stage_time()));
-        record.text("category", "kube-audit");
-        record.text("operationName", "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read");
-        record.text("ccpNamespace", &namespace);
-        record.text("resourceId", &resource_id);
+        record.str("time", &seven_decimals(&seen.stage_time()));
+        record.str("category", "kube-audit");
+        record.str("operationName", "Microsoft.ContainerService/managedClusters/diagnosticLogs/Read");
+        record.str("ccpNamespace", &namespace);
+        record.str("resourceId", &resource_id);
         let mut properties = record.object("properties");
-        properties.key(b"log");
+        properties.key("log");
         properties.out.push(b'"');
         escape(properties.out, event);
         properties.out.extend_from_slice(b"\\n\"");
-        properties.text("stream", "stdout");
-        properties.text("pod", "kube-apiserver-6b9f7c8d5-x2k4p");
+        properties.str("stream", "stdout");
+        properties.str("pod", "kube-apiserver-6b9f7c8d5-x2k4p");
         properties.close();
-        record.text("Cloud", "AzureCloud");
-        record.text("Environment", "prod");
+        record.str("Cloud", "AzureCloud");
+        record.str("Environment", "prod");
         record.close();
     }
     out.extend_from_slice(b"]}");

@@ -1,6 +1,6 @@
 //! What happens with Kafka that operators count.
 
-use crate::telemetry::{Metrics, PartitionProgress};
+use crate::telemetry::{Health, Metrics, PartitionProgress, SourceState};
 
 /// Receives what happened; [`Metrics`] counts it, tests make assertions of it.
 ///
@@ -32,6 +32,66 @@ pub trait Events: Send + Sync {
 pub struct Silent;
 
 impl Events for Silent {}
+
+/// Counts what happens to a consumer, and says where it stands: it waits for its share until the group gives it one.
+#[derive(Debug)]
+pub struct Consuming {
+    metrics: Metrics,
+    health: Health,
+    name: String,
+}
+
+impl Consuming {
+    /// `name` is the source's; it is connecting from now on.
+    pub fn new(metrics: Metrics, health: Health, name: &str) -> Consuming {
+        health.source(name, SourceState::Connecting(None));
+        Consuming { metrics, health, name: name.to_owned() }
+    }
+}
+
+impl Events for Consuming {
+    fn polled(&self) {
+        Events::polled(&self.metrics);
+    }
+
+    fn records_read(&self, topic: &str, partition: i32, records: u64, bytes: u64) {
+        Events::records_read(&self.metrics, topic, partition, records, bytes);
+    }
+
+    fn progressed(&self, topic: &str, partition: i32, progress: PartitionProgress) {
+        Events::progressed(&self.metrics, topic, partition, progress);
+    }
+
+    fn released(&self, topic: &str, partition: i32) {
+        Events::released(&self.metrics, topic, partition);
+    }
+
+    fn rebalanced(&self, event: &'static str, assigned: usize) {
+        Events::rebalanced(&self.metrics, event, assigned);
+        let state = match (assigned, event) {
+            (0, "lost") => SourceState::Connecting(Some("the group has taken the partitions away".to_owned())),
+            (0, _) => SourceState::Idle,
+            (assigned, _) => SourceState::Assigned(assigned),
+        };
+        self.health.source(&self.name, state);
+    }
+
+    fn commit_failed(&self, code: &str) {
+        Events::commit_failed(&self.metrics, code);
+    }
+
+    fn gap_found(&self, topic: &str, partition: i32, from: i64, to: i64, cause: &'static str) {
+        Events::gap_found(&self.metrics, topic, partition, from, to, cause);
+    }
+
+    fn paused(&self, paused: bool) {
+        Events::paused(&self.metrics, paused);
+    }
+
+    fn failed(&self, code: &str) {
+        Events::failed(&self.metrics, code);
+    }
+}
 
 impl Events for Metrics {
     fn polled(&self) {
@@ -68,5 +128,25 @@ impl Events for Metrics {
 
     fn failed(&self, code: &str) {
         self.kafka_failed(code);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_consumer_is_ready_once_the_group_has_answered() {
+        let (metrics, health) = (Metrics::new(), Health::new());
+        health.detections_loaded(1);
+        let consumer = Consuming::new(metrics, health.clone(), "audit");
+        health.source_started("audit");
+        assert_eq!(health.readiness().reasons, ["source audit is connecting"]);
+        for (event, assigned, ready) in
+            [("assigned", 4, true), ("lost", 0, false), ("assigned", 0, true), ("revoked", 0, true), ("lost", 2, true)]
+        {
+            consumer.rebalanced(event, assigned);
+            assert_eq!(health.readiness().is_ready(), ready, "{event} {assigned}");
+        }
     }
 }

@@ -21,7 +21,7 @@ mod reach;
 
 pub use address::{Address, AddressError};
 pub use error::Error;
-pub use events::{Events, Silent};
+pub use events::{Consuming, Events, Silent};
 pub use monitor::Monitor;
 pub use properties::{Properties, SECRETS};
 pub use reach::{REACH_TIMEOUT, reach};

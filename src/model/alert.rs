@@ -61,6 +61,8 @@ pub struct MatchedRows {
 pub struct Match {
     /// Index of the detection in its set.
     pub detection: usize,
+    /// Which of its queries matched: the step of a sequence, else 0.
+    pub step: usize,
     /// Row of [`MatchedRows`].
     pub row: usize,
     /// Values of the columns that the detection's SELECT list computes itself, by name.

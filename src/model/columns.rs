@@ -280,6 +280,11 @@ impl Column {
         &COLUMNS[self as usize]
     }
 
+    /// Whether all events of a cluster have one value.
+    pub fn of_cluster(self) -> bool {
+        matches!(self, Column::Cluster | Column::ClusterId | Column::Cloud | Column::Account | Column::Region)
+    }
+
     /// The SQL name.
     pub fn name(self) -> &'static str {
         self.info().name

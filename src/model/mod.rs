@@ -2,14 +2,20 @@
 
 mod alert;
 mod batch;
+mod cell;
 mod columns;
 mod event;
+mod finding;
 mod names;
 mod record;
 
 pub use alert::{Activity, Alert, DeadLetter, Match, MatchedRows, Severity};
-pub use batch::{BatchCounts, Bodies, EventBatch, FORETOLD, LateBodies, Need, ReadBodies, Row, plain, plain_rows, plain_schema};
+pub use batch::{
+    BatchCounts, Bodies, EventBatch, FORETOLD, LateBodies, Need, ReadBodies, Row, plain, plain_rows, plain_schema,
+};
+pub use cell::{cell, time_text};
 pub use columns::{AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind, Layout, Level};
 pub use event::{Cloud, EventContext, EventFields, EventSink, Origin, RejectReason, SkipReason};
+pub use finding::{Finding, Heard, KeptMatches, KeptRows};
 pub use names::{ImageName, clean_capability, clean_path};
 pub use record::{Chunk, Lane, LaneId, Position, RawRecord};

@@ -47,6 +47,8 @@ pub struct Chunk {
     pub records: Vec<RawRecord>,
     /// Lanes by [`LaneId`], shared by all chunks of the source.
     pub lanes: Arc<[Lane]>,
+    /// Lanes that end with this chunk: a file that was read to its end, a partition that went to another instance.
+    pub ended: Vec<LaneId>,
 }
 
 impl Chunk {

@@ -1,4 +1,4 @@
-//! What an event detection may not do, found by walking its logical plan.
+//! What a detection's query may not do, found by walking its logical plan.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
@@ -6,6 +6,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::canonical::has_subquery;
 use super::error::SqlError;
+use super::functions::span::is_window_function;
 use super::table::AUDIT;
 
 /// Most uses of the table in one query: each multiplies the work with the others.
@@ -16,6 +17,25 @@ const SCANS_MAX: usize = 8;
 /// # Errors
 /// Says what is refused and why.
 pub(super) fn allowed(plan: &LogicalPlan) -> Result<(), SqlError> {
+    allowed_in(plan, Place::Event)
+}
+
+/// Like [`allowed`], for a query over the events of a window.
+///
+/// # Errors
+/// Says what is refused and why.
+pub(super) fn allowed_in_window(plan: &LogicalPlan) -> Result<(), SqlError> {
+    allowed_in(plan, Place::Window)
+}
+
+/// What a query is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Event,
+    Window,
+}
+
+fn allowed_in(plan: &LogicalPlan, place: Place) -> Result<(), SqlError> {
     let mut scans = 0;
     let mut refusal = None;
     let walked = plan.apply_with_subqueries(|node| {
@@ -26,7 +46,7 @@ pub(super) fn allowed(plan: &LogicalPlan) -> Result<(), SqlError> {
         if refusal.is_none() {
             node.apply_expressions(|expr| {
                 expr.apply(|expr| {
-                    refusal = refusal.take().or_else(|| expr_refusal(expr));
+                    refusal = refusal.take().or_else(|| expr_refusal(expr, place));
                     Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
                 })
             })?;
@@ -54,7 +74,7 @@ pub(super) fn allowed_expr(expr: &Expr) -> Result<(), SqlError> {
     }
     let mut refusal = None;
     let walked = expr.apply(|expr| {
-        refusal = refusal.take().or_else(|| expr_refusal(expr));
+        refusal = refusal.take().or_else(|| expr_refusal(expr, Place::Event));
         Ok(if refusal.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     match refusal {
@@ -87,7 +107,7 @@ fn node_refusal(node: &LogicalPlan) -> Option<SqlError> {
     Some(SqlError::new(refused).help("an event detection is one SELECT over `audit`"))
 }
 
-fn expr_refusal(expr: &Expr) -> Option<SqlError> {
+fn expr_refusal(expr: &Expr, place: Place) -> Option<SqlError> {
     let (name, volatility) = match expr {
         Expr::ScalarFunction(call) => (call.func.name().to_owned(), call.func.signature().volatility),
         Expr::AggregateFunction(call) => (call.func.name().to_owned(), call.func.signature().volatility),
@@ -101,6 +121,11 @@ fn expr_refusal(expr: &Expr) -> Option<SqlError> {
         }
         _ => return None,
     };
+    if is_window_function(&name) {
+        let help = "give the detection a `window`, or compare times of the event with each other";
+        let message = format!("function `{name}` is only for the query of a window");
+        return (place == Place::Event).then(|| SqlError::new(message).help(help));
+    }
     (volatility != Volatility::Immutable).then(|| {
         SqlError::new(format!("function `{name}` is not available"))
             .help("a detection must give the same answer whenever it runs")

@@ -15,6 +15,8 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::canonical::{balanced, canonical, conjuncts, unqualified};
 use super::error::SqlError;
+use super::functions::Span;
+use super::functions::span::Within;
 use super::session::block_on;
 use super::table::Rows;
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
@@ -48,14 +50,23 @@ impl GeneralPlan {
     /// # Errors
     /// Where evaluation fails: a cast that does not fit, too much memory.
     pub fn matches(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, SqlError> {
-        self.run(rows).map_err(|error| SqlError::new(error.strip_backtrace()))
+        self.run(vec![rows.clone()], None).map_err(|error| SqlError::new(error.strip_backtrace()))
     }
 
-    fn run(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    /// The query's rows over a table that holds the rows of these batches, in this order; of each batch at least the
+    /// columns that the plan reads.
+    ///
+    /// # Errors
+    /// Where evaluation fails: a cast that does not fit, too much memory.
+    pub(super) fn over(&self, batches: Vec<RecordBatch>, span: Span) -> Result<Option<RecordBatch>> {
+        self.run(batches, Some(span))
+    }
+
+    fn run(&self, batches: Vec<RecordBatch>, span: Option<Span>) -> Result<Option<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.template))?;
         let schema = plan.schema();
         let context = &self.context;
-        let config = context.session_config().clone().with_extension(Arc::new(Rows(rows.clone())));
+        let config = context.session_config().clone().with_extension(Arc::new(Rows(batches)));
         let context = TaskContext::new(
             None,
             context.session_id(),
@@ -66,7 +77,11 @@ impl GeneralPlan {
             Default::default(),
             context.runtime_env(),
         );
-        let batches = block_on(collect(plan, Arc::new(context)))?;
+        let batches = block_on(async {
+            // Whatever thread this runs on: the plan's functions are called on it.
+            let _within = span.map(Within::new);
+            collect(plan, Arc::new(context)).await
+        })?;
         let found = concat_batches(&schema, &batches)?;
         Ok((found.num_rows() > 0).then_some(found))
     }
@@ -113,6 +128,11 @@ impl Scans {
             Ok(TreeNodeRecursion::Continue)
         })?;
         Ok(scans)
+    }
+
+    /// How often the plan reads the table.
+    pub(super) fn count(&self) -> usize {
+        self.filters.len()
     }
 
     /// Whether the plan reads nothing any more.

@@ -14,19 +14,30 @@ mod error;
 mod filter;
 mod functions;
 mod general;
+mod lineage;
 mod lists;
 mod locate;
 pub mod mutate;
 mod pattern;
 mod plan;
 mod session;
+mod spelling;
 mod table;
+mod window;
 
 pub use error::SqlError;
-pub use functions::{FUNCTIONS, FunctionInfo};
+pub use functions::{FUNCTIONS, FunctionInfo, Span, WINDOW_FUNCTIONS};
 pub use general::GeneralPlan;
+pub use lineage::Groups;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+pub use spelling::canonical_text;
+pub use window::WindowPlan;
+
+/// The engine and its version: what it keeps inside a plan, another version may not understand.
+pub fn engine() -> String {
+    format!("datafusion {}", datafusion::DATAFUSION_VERSION)
+}
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

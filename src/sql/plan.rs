@@ -35,7 +35,7 @@ const DEPTH_MAX: usize = 128;
 /// Plans detections and predicates against the table `audit` and a set of reference lists.
 #[derive(Debug)]
 pub struct Planner {
-    state: SessionState,
+    pub(super) state: SessionState,
 }
 
 /// One conjunct of a detection's condition.
@@ -170,7 +170,7 @@ impl Planner {
         names
     }
 
-    fn parse(&self, sql: &str) -> Result<Box<Ast>, SqlError> {
+    pub(super) fn parse(&self, sql: &str) -> Result<Box<Ast>, SqlError> {
         let help = "an event detection is one SELECT over `audit`";
         let dialect = self.state.config_options().sql_parser.dialect;
         let statement = match self.state.sql_to_statement(sql, &dialect) {
@@ -241,7 +241,7 @@ impl Planner {
     }
 
     /// Checks that an expression can be evaluated, now instead of when events arrive.
-    fn conjunct(&self, expr: Expr) -> Result<Conjunct, SqlError> {
+    pub(super) fn conjunct(&self, expr: Expr) -> Result<Conjunct, SqlError> {
         if depth(&expr) > DEPTH_MAX {
             return Err(too_deep());
         }
@@ -257,7 +257,7 @@ impl Planner {
     }
 
     /// An error of planning; where it does not say its place, the innermost expression that fails alike is it.
-    fn explain(&self, error: &DataFusionError, parsed: &impl Visit, sql: &str) -> SqlError {
+    pub(super) fn explain(&self, error: &DataFusionError, parsed: &impl Visit, sql: &str) -> SqlError {
         let told = self.tell(error, sql);
         if told.line.is_some() {
             return told;
@@ -282,7 +282,7 @@ pub(super) fn simplified(state: &SessionState, expr: Expr, schema: &Arc<DFSchema
     simplifier.simplify(simplifier.coerce(expr, schema)?)
 }
 
-fn never_true() -> SqlError {
+pub(super) fn never_true() -> SqlError {
     SqlError::new("the condition is never true, so the detection could never match")
 }
 
@@ -290,7 +290,7 @@ fn too_deep() -> SqlError {
     SqlError::new("an expression is nested too deeply").help("split it, or use IN, any_like or a reference list")
 }
 
-fn check_depth(plan: &LogicalPlan) -> Result<(), SqlError> {
+pub(super) fn check_depth(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut deep = false;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {

@@ -13,7 +13,7 @@ use datafusion::config::Dialect;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionStateDefaults;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::functions::{core, datetime, regex, string, unicode};
 use datafusion::functions_nested as nested;
@@ -36,6 +36,12 @@ pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 pub(super) const TOKENS_MAX: usize = 2048;
 /// Memory of one execution of a prepared plan.
 const MEMORY_BYTES: usize = 64 << 20;
+/// Memory of the executions of one window's query.
+const WINDOW_MEMORY_BYTES: usize = 256 << 20;
+/// A join moves conditions in one pass that the next brings to the scans.
+const WINDOW_PASSES: usize = 3;
+/// Optimiser rules that hide what is counted: `count(DISTINCT x)` would become an aggregate over another.
+const WINDOW_RULES_OFF: [&str; 1] = ["single_distinct_aggregation_to_group_by"];
 /// Optimiser rules that hide or move shared expressions.
 const RULES_OFF: [&str; 3] =
     ["common_sub_expression_eliminate", "extract_leaf_expressions", "push_down_leaf_projections"];
@@ -45,16 +51,12 @@ const RULES_OFF: [&str; 3] =
 /// # Errors
 /// Only if DataFusion refuses its own settings.
 pub(super) fn state(lists: &Lists) -> Result<SessionState> {
-    let runtime = RuntimeEnvBuilder::new()
-        .with_memory_limit(MEMORY_BYTES, 1.0)
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-        .build_arc()?;
     let mut optimizer = Optimizer::new();
     optimizer.rules.retain(|rule| !RULES_OFF.contains(&rule.name()));
     let rules = optimizer.rules;
     let mut state = SessionStateBuilder::new()
         .with_config(config())
-        .with_runtime_env(runtime)
+        .with_runtime_env(runtime(MEMORY_BYTES)?)
         .with_optimizer_rules(rules)
         .with_expr_planners(SessionStateDefaults::default_expr_planners())
         .with_scalar_functions(scalar_functions(lists))
@@ -64,6 +66,26 @@ pub(super) fn state(lists: &Lists) -> Result<SessionState> {
     datafusion_functions_json::register_all(&mut state)?;
     state.schema_for_ref(AUDIT)?.register_table(AUDIT.to_owned(), Arc::new(AuditTable))?;
     Ok(state)
+}
+
+/// The same session, set for what is read out of the plan of a window's query, and with its own memory.
+///
+/// # Errors
+/// Only if DataFusion refuses its own settings.
+pub(super) fn window_state(state: &SessionState) -> Result<SessionState> {
+    let rules = state.optimizers().iter().filter(|rule| !WINDOW_RULES_OFF.contains(&rule.name())).cloned().collect();
+    // The catalog is shared: with the setting as it was, the builder would put an empty one in its place.
+    let mut config = state.config().clone().with_create_default_catalog_and_schema(false);
+    config.options_mut().optimizer.max_passes = WINDOW_PASSES;
+    let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).with_optimizer_rules(rules);
+    Ok(state.with_runtime_env(runtime(WINDOW_MEMORY_BYTES)?).build())
+}
+
+fn runtime(memory_bytes: usize) -> Result<Arc<RuntimeEnv>> {
+    RuntimeEnvBuilder::new()
+        .with_memory_limit(memory_bytes, 1.0)
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+        .build_arc()
 }
 
 fn config() -> SessionConfig {
@@ -135,6 +157,7 @@ fn scalar_functions(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
     all.extend(datetime_functions());
     all.extend(nested_functions());
     all.extend(functions::all(lists));
+    all.extend(functions::span::functions());
     all
 }
 

@@ -7,8 +7,9 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::RecordBatch;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -27,9 +28,28 @@ use crate::model::AUDIT_SCHEMA;
 /// The name of the table.
 pub(super) const AUDIT: &str = "audit";
 
-/// The rows that one execution sees, with all columns of the table.
+/// The rows that one execution sees: of each batch either all columns of the table, or those that the plan reads.
 #[derive(Debug)]
-pub(super) struct Rows(pub(super) RecordBatch);
+pub(super) struct Rows(pub(super) Vec<RecordBatch>);
+
+impl Rows {
+    /// The columns of a schema, by name where not all are there.
+    fn read(batch: &RecordBatch, projection: Option<&[usize]>, schema: &SchemaRef) -> Result<RecordBatch> {
+        if batch.num_columns() == AUDIT_SCHEMA.fields().len() {
+            return match projection {
+                Some(columns) => Ok(batch.project(columns)?),
+                None => Ok(batch.clone()),
+            };
+        }
+        let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(Arc::clone(column)),
+            None => datafusion::common::exec_err!("the rows lack the column {}", field.name()),
+        });
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let columns: Vec<ArrayRef> = columns.collect::<Result<_>>()?;
+        Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+    }
+}
 
 /// The table.
 #[derive(Debug)]
@@ -141,10 +161,8 @@ impl ExecutionPlan for AuditScan {
         let Some(rows) = context.session_config().get_extension::<Rows>() else {
             return datafusion::common::internal_err!("the plan runs without rows");
         };
-        let batch = match &self.projection {
-            Some(columns) => rows.0.project(columns)?,
-            None => rows.0.clone(),
-        };
-        Ok(Box::pin(MemoryStream::try_new(vec![batch], Arc::clone(&self.schema), None)?))
+        let read = |batch: &RecordBatch| Rows::read(batch, self.projection.as_deref(), &self.schema);
+        let batches: Vec<RecordBatch> = rows.0.iter().map(read).collect::<Result<_>>()?;
+        Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
     }
 }

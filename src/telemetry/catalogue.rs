@@ -156,6 +156,13 @@ catalogue! {
     matches_absorbed: IntCounterVec ["outcome"] "kubetide_matches_absorbed_total", NONE, "Matches that made no alert of their own: added to an open finding (suppressed), known already (duplicate), or hidden by an exception.";
     findings_open: GaugeVec [] "kubetide_findings_open", NONE, "Findings that later matches can still be added to.";
     findings_evicted: IntCounterVec [] "kubetide_findings_evicted_total", NONE, "Findings forgotten: their window is over, or room was needed.";
+    memory_events: IntCounterVec ["outcome"] "kubetide_memory_events_total", NONE, "Events for detections with memory: taken in (kept), there already (duplicate), or come after the watermark had passed their time (late): detections without memory have seen them.";
+    memory_waiting: GaugeVec [] "kubetide_memory_waiting_events", NONE, "Events that wait for the watermark.";
+    memory_rows: GaugeVec ["detection"] "kubetide_memory_rows", NONE, "Events that the memory of a detection holds, over all clusters.";
+    memory_keys: GaugeVec ["detection"] "kubetide_memory_keys", NONE, "Keys that the memory of a detection holds, over all clusters.";
+    memory_bytes: GaugeVec ["detection"] "kubetide_memory_bytes", NONE, "Bytes that the memory of a detection holds, as far as they are counted.";
+    memory_shed: IntCounterVec ["detection"] "kubetide_memory_shed_total", NONE, "What the memory of a detection has dropped for want of room: each is a gap.";
+    watermark: GaugeVec [] "kubetide_watermark_timestamp_seconds", NONE, "The oldest watermark of all clusters: event time up to which detections with memory have seen everything.";
     exceptions_loaded: GaugeVec [] "kubetide_exceptions_loaded", NONE, "Exceptions that are in force.";
     exceptions_expired: GaugeVec [] "kubetide_exceptions_expired", NONE, "Exceptions whose expiry date has passed; they hide nothing any more.";
     alert_latency: HistogramVec ["from"] "kubetide_alert_latency_seconds", DELAY_SECONDS, "Time from an event to its alert, by the event's own time and by the broker's append time.";
@@ -168,6 +175,12 @@ catalogue! {
     checkpoints: IntCounterVec ["outcome"] "kubetide_checkpoints_total", NONE, "Checkpoints: everything read before them is delivered and committed (ok), or not (failed).";
     checkpoint_age: GaugeVec [] "kubetide_checkpoint_age_seconds", NONE, "Time since the last good checkpoint, or since the start where there was none.";
     checkpoint_seconds: HistogramVec [] "kubetide_checkpoint_duration_seconds", WORK_SECONDS, "Time that one good checkpoint took.";
+
+    snapshots: IntCounterVec ["outcome"] "kubetide_snapshots_total", NONE, "Snapshots of the state: durable (ok), or not (failed), which leaves the one before in force.";
+    snapshot_seconds: HistogramVec [] "kubetide_snapshot_duration_seconds", WORK_SECONDS, "Time that writing one good snapshot took, beside the events.";
+    snapshot_bytes: IntCounterVec [] "kubetide_snapshot_written_bytes_total", NONE, "Bytes of tables that snapshots have written; tables that did not change are not written again.";
+    state_bytes: GaugeVec [] "kubetide_state_bytes", NONE, "Bytes of all tables of the last good snapshot, as they are stored.";
+    state_gaps: IntCounterVec ["detection", "reason"] "kubetide_state_gaps_total", NONE, "Memories of a detection in a cluster that began anew at the start, though something was kept of them: its meaning changed, the SQL engine or the audit table is of another version, or it is damaged.";
 
     build_info: GaugeVec ["version", "audit_schema"] "kubetide_build_info", NONE, "Always 1; the labels say what is running.";
 }

@@ -90,6 +90,11 @@ impl Health {
         lock(&self.inner.sources).insert(name.to_owned(), state);
     }
 
+    /// A source runs. It reads at once, unless it has said already that it is still connecting.
+    pub fn source_started(&self, name: &str) {
+        lock(&self.inner.sources).entry(name.to_owned()).or_insert(SourceState::Assigned(1));
+    }
+
     /// Whether a sink accepts. `gates` is true for the durable sink and the dead letters: positions wait for them.
     pub fn sink(&self, name: &str, gates: bool, state: SinkState) {
         lock(&self.inner.sinks).insert(name.to_owned(), Sink { state, gates });
@@ -226,6 +231,17 @@ mod tests {
         assert_eq!(health.readiness().reasons, ["source audit is connecting: connection refused"]);
         health.source("audit", SourceState::Idle);
         assert!(health.readiness().is_ready(), "idle is ready: another instance has the partitions");
+    }
+
+    #[test]
+    fn a_source_that_waits_for_its_share_is_not_ready_by_being_started() {
+        let health = ready();
+        health.source("topic", SourceState::Connecting(None));
+        health.source_started("topic");
+        assert_eq!(health.readiness().reasons, ["source topic is connecting"]);
+        health.source_started("file");
+        health.source("topic", SourceState::Assigned(2));
+        assert!(health.readiness().is_ready());
     }
 
     #[test]

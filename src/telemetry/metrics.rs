@@ -142,8 +142,14 @@ impl Metrics {
         for outcome in ["suppressed", "duplicate", "hidden"] {
             series.matches_absorbed.with_label_values(&[outcome]);
         }
+        for outcome in ["kept", "duplicate", "late"] {
+            series.memory_events.with_label_values(&[outcome]);
+        }
         for outcome in ["ok", "failed"] {
             series.checkpoints.with_label_values(&[outcome]);
+        }
+        for outcome in ["ok", "failed"] {
+            series.snapshots.with_label_values(&[outcome]);
         }
         for from in ["event_time", "broker_time"] {
             series.alert_latency.with_label_values(&[from]);
@@ -152,6 +158,8 @@ impl Metrics {
             &series.assigned_partitions,
             &series.paused,
             &series.findings_open,
+            &series.memory_waiting,
+            &series.watermark,
             &series.exceptions_loaded,
             &series.exceptions_expired,
         ] {
@@ -388,6 +396,29 @@ impl Metrics {
         }
         series.findings_open.with_label_values::<&str>(&[]).set(open as f64);
         raise(&series.findings_evicted.with_label_values::<&str>(&[]), evicted);
+    }
+
+    /// What became of the events of detections with memory so far, and how many wait for the watermark now.
+    pub fn memory_counted(&self, kept: u64, duplicates: u64, late: u64, waiting: u64) {
+        let series = self.series();
+        for (outcome, total) in [("kept", kept), ("duplicate", duplicates), ("late", late)] {
+            raise(&series.memory_events.with_label_values(&[outcome]), total);
+        }
+        series.memory_waiting.with_label_values::<&str>(&[]).set(waiting as f64);
+    }
+
+    /// How much the memory of a detection holds now, and what it has dropped so far.
+    pub fn memory_holds(&self, detection: &str, rows: u64, keys: u64, bytes: u64, shed: u64) {
+        let series = self.series();
+        series.memory_rows.with_label_values(&[detection]).set(rows as f64);
+        series.memory_keys.with_label_values(&[detection]).set(keys as f64);
+        series.memory_bytes.with_label_values(&[detection]).set(bytes as f64);
+        raise(&series.memory_shed.with_label_values(&[detection]), shed);
+    }
+
+    /// The oldest watermark, microseconds since the epoch.
+    pub fn watermark(&self, us: i64) {
+        self.series().watermark.with_label_values::<&str>(&[]).set(us as f64 / 1e6);
     }
 
     /// A sink took a delivery that lasted so many seconds, retries included.

@@ -15,6 +15,7 @@ pub mod events;
 mod health;
 pub mod logging;
 mod metrics;
+mod state_events;
 mod throttle;
 
 pub use catalogue::{DEFINITIONS, Definition, Kind, reference};
@@ -23,3 +24,4 @@ pub use events::{
 };
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};
+pub use state_events::{MemoryGap, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};

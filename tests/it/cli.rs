@@ -68,6 +68,44 @@ fn a_wrong_detection_file_shows_every_mistake_with_its_place_and_ends_with_2() {
 }
 
 #[test]
+fn import_converts_what_lint_accepts_and_tells_what_it_cannot() {
+    let site = Site::new();
+    let rule = |title: &str, item: &str| {
+        format!(
+            "title: {title}\nlogsource: {{product: kubernetes, service: audit}}\ndetection:\n  s: {{{item}}}\n  condition: s\nlevel: low\n"
+        )
+    };
+    site.write("good.yml", rule("Secrets read", "verb: get, objectRef.resource: secrets"));
+    site.write("bad/bad.yml", rule("Command", "CommandLine: x"));
+    site.write("bad/windows.yml", "title: W\nlogsource: {product: windows}\n");
+    let report = site.run("import sigma good.yml --out made").expect_code(0);
+    let path = "made/credential-access/sigma-secrets-read.yaml";
+    assert!(report.stdout.contains("Secrets read") && site.path(path).exists(), "{}", report.stdout);
+    site.run("lint made").expect_code(0);
+    // The same again is no difference; a reader's change is not overwritten unasked.
+    site.run("import sigma good.yml --out made").expect_code(0);
+    site.write(path, "changed");
+    site.run("import sigma good.yml --out made").expect_code(3).expect_stderr(&["differs", "--force"]);
+    site.run("import sigma good.yml --out made --force").expect_code(0);
+    let refused = site.run("import sigma good.yml bad --format json").expect_code(1);
+    let lines = refused.alerts();
+    let outcomes: BTreeSet<&str> = lines.iter().filter_map(|line| line["outcome"].as_str()).collect();
+    assert_eq!(outcomes, BTreeSet::from(["converted", "refused", "skipped"]));
+    refused.expect_stderr(&["1 converted, 1 refused, 1 about other logs"]);
+    let printed = site.run("import sigma good.yml bad").expect_code(1);
+    assert!(
+        printed.stdout.contains("SELECT * FROM audit") && !printed.stdout.contains("refused"),
+        "{}",
+        printed.stdout
+    );
+    printed.expect_stderr(&["refused", "CommandLine", "no field"]);
+    site.write("broken.yml", "a: [");
+    site.run("import falco broken.yml").expect_code(2).expect_stderr(&["unreadable"]);
+    site.run("import sigma bad/windows.yml").expect_code(2);
+    site.run("import sigma missing.yml").expect_code(3);
+}
+
+#[test]
 fn a_typo_in_the_configuration_ends_with_3_and_a_suggestion() {
     let site = site_with_log();
     site.write("kubetide.toml", "[batch]\nevnts = 10\n");

@@ -23,8 +23,10 @@ const UNDECIDED: &[(&str, &str)] = &[];
 const BACKGROUND_MAX: f64 = 0.1;
 /// Innocent requests inside findings about something else, per 1,000 requests.
 const SWEPT_MAX: f64 = 2.0;
-/// Share of other rule sets' cases in which we have to agree.
-const AGREEMENT_MIN: f64 = 0.9;
+/// Share of Panther's cases about audit events in which we have to agree.
+const PANTHER_MIN: f64 = 0.95;
+/// Share of Falco's. Three of 34 differ: one wants a list of the site's users, two the pods that controllers make.
+const FALCO_MIN: f64 = 0.9;
 
 fn fixtures(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
@@ -64,10 +66,10 @@ fn alerts_are_what_the_schema_says() {
 
 #[test]
 fn panther_cases_agree() {
-    agreement::Suite::panther(&fixtures("panther")).check(AGREEMENT_MIN);
+    agreement::Suite::panther(&fixtures("panther")).check(PANTHER_MIN);
 }
 
 #[test]
 fn falco_cases_agree() {
-    agreement::Suite::falco(&fixtures("falco")).check(AGREEMENT_MIN);
+    agreement::Suite::falco(&fixtures("falco")).check(FALCO_MIN);
 }

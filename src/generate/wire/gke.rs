@@ -6,8 +6,8 @@
 
 use std::borrow::Cow;
 
-use super::super::json::{Object, string};
 use super::each_member;
+use crate::json::write::{Object, string};
 use crate::json::{Cursor, JsonError, Kind, Raw, Text};
 
 const PROJECT: &str = "shop-prod";
@@ -62,28 +62,28 @@ pub(super) fn entry(event: &[u8], cluster: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(2048);
     let mut entry = Object::open(&mut out);
     let id = decode(event.audit_id);
-    entry.text("insertId", &id);
+    entry.str("insertId", &id);
     let log = if matches!(&*verb, "get" | "list" | "watch") { "data_access" } else { "activity" };
-    entry.text("logName", &format!("projects/{PROJECT}/logs/cloudaudit.googleapis.com%2F{log}"));
+    entry.str("logName", &format!("projects/{PROJECT}/logs/cloudaudit.googleapis.com%2F{log}"));
     let time = event.request_time.or(event.stage_time);
-    entry.text("timestamp", &decode(time));
-    entry.text("receiveTimestamp", &decode(event.stage_time.or(time)));
+    entry.str("timestamp", &decode(time));
+    entry.str("receiveTimestamp", &decode(event.stage_time.or(time)));
     let mut monitored = entry.object("resource");
-    monitored.text("type", "k8s_cluster");
+    monitored.str("type", "k8s_cluster");
     let mut labels = monitored.object("labels");
-    labels.text("cluster_name", cluster);
-    labels.text("location", LOCATION);
-    labels.text("project_id", PROJECT);
+    labels.str("cluster_name", cluster);
+    labels.str("location", LOCATION);
+    labels.str("project_id", PROJECT);
     labels.close();
     monitored.close();
     event.write_labels(query, &mut entry);
     let mut operation = entry.object("operation");
-    operation.text("id", &id);
-    operation.text("producer", "k8s.io");
-    operation.raw("first", b"true");
+    operation.str("id", &id);
+    operation.str("producer", "k8s.io");
+    operation.raw("first", b"true".as_slice());
     // A request that has merely begun to be answered is followed by another entry with the same id.
     if event.stage.is_none_or(|stage| !stage.is("ResponseStarted")) {
-        operation.raw("last", b"true");
+        operation.raw("last", b"true".as_slice());
     }
     operation.close();
     event.write_payload(&verb, &method, &resource, &mut entry);
@@ -129,7 +129,7 @@ impl<'a> Event<'a> {
         let mut labels = entry.object("labels");
         if let Some(annotations) = self.annotations {
             each_member(annotations.bytes(), |key, value| {
-                labels.key(key.raw());
+                labels.raw_key(key.raw());
                 labels.out.extend_from_slice(value);
             });
         }
@@ -137,7 +137,7 @@ impl<'a> Event<'a> {
         for parameter in query.split('&') {
             match parameter.split_once('=') {
                 Some(("command", word)) => words.push(percent_decoded(word)),
-                Some(("dryRun", value)) if !value.is_empty() => labels.text("command.gke.io/dryRun", value),
+                Some(("dryRun", value)) if !value.is_empty() => labels.str("command.gke.io/dryRun", value),
                 _ => {}
             }
         }
@@ -152,7 +152,7 @@ impl<'a> Event<'a> {
                 string(&mut list, word);
             }
             list.push(b']');
-            labels.key(b"command.gke.io/command");
+            labels.key("command.gke.io/command");
             string(labels.out, &list);
         }
         labels.close();
@@ -160,37 +160,37 @@ impl<'a> Event<'a> {
 
     fn write_payload(&self, verb: &str, method: &str, resource: &str, entry: &mut Object<'_>) {
         let mut payload = entry.object("protoPayload");
-        payload.text("@type", "type.googleapis.com/google.cloud.audit.AuditLog");
-        payload.text("serviceName", "k8s.io");
-        payload.text("methodName", method);
-        payload.text("resourceName", resource);
+        payload.str("@type", "type.googleapis.com/google.cloud.audit.AuditLog");
+        payload.str("serviceName", "k8s.io");
+        payload.str("methodName", method);
+        payload.str("resourceName", resource);
         let mut authentication = payload.object("authenticationInfo");
         if let Some(user) = self.user {
-            authentication.text("principalEmail", &user.decode());
+            authentication.str("principalEmail", &user.decode());
         }
         if let Some(user) = self.impersonated {
-            authentication.text("authoritySelector", &user.decode());
+            authentication.str("authoritySelector", &user.decode());
         }
         authentication.close();
         if let Some(decision) = self.decision {
-            payload.key(b"authorizationInfo");
+            payload.key("authorizationInfo");
             payload.out.push(b'[');
             let mut authorization = Object::open(payload.out);
             // Protobuf leaves out what is false.
             if decision.is("allow") {
-                authorization.raw("granted", b"true");
+                authorization.raw("granted", b"true".as_slice());
             }
-            authorization.text("permission", method);
-            authorization.text("resource", resource);
+            authorization.str("permission", method);
+            authorization.str("resource", resource);
             authorization.close();
             payload.out.push(b']');
         }
         let mut metadata = payload.object("requestMetadata");
         if let Some(address) = self.address {
-            metadata.text("callerIp", &address.decode());
+            metadata.str("callerIp", &address.decode());
         }
         if let Some(agent) = self.user_agent {
-            metadata.text("callerSuppliedUserAgent", &agent.decode());
+            metadata.str("callerSuppliedUserAgent", &agent.decode());
         }
         metadata.close();
         if let Some(request) = self.request {
@@ -204,7 +204,7 @@ impl<'a> Event<'a> {
             if code >= 400 {
                 status.raw("code", rpc_code(code).to_string().as_bytes());
                 if let Some(message) = self.message {
-                    status.text("message", &message.decode());
+                    status.str("message", &message.decode());
                 }
             }
             status.close();
@@ -358,10 +358,10 @@ fn write_body(name: &str, body: Raw<'_>, is_patch: bool, payload: &mut Object<'_
     };
     let mut object = payload.object(name);
     if let Some(kind) = kind {
-        object.text("@type", &kind);
+        object.str("@type", &kind);
     }
     each_member(body.bytes(), |key, value| {
-        object.key(key.raw());
+        object.raw_key(key.raw());
         object.out.extend_from_slice(value);
     });
     object.close();

@@ -10,35 +10,12 @@ use datafusion::error::Result;
 
 use super::Kernel;
 use super::arguments::{Arguments, Param};
-use super::matcher::{LikeSet, Matcher, lower};
+use super::matcher::{LikeSet, Matcher};
+use crate::model::ImageName;
 
-/// The registry of short names.
-const DOCKER_HUB: &str = "docker.io";
-
-/// Splits an image into registry and repository, lower case and without tag and digest; `None` for an empty name.
+/// An image's registry and repository; `None` for an empty name.
 fn split(image: &str) -> Option<(String, String)> {
-    let image = lower(image.trim());
-    let name = image.split('@').next().unwrap_or_default();
-    // A colon after the last slash starts the tag; one before it belongs to the registry's port.
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    let name = match name.get(last..).and_then(|segment| segment.find(':')) {
-        Some(colon) => name.get(..last + colon).unwrap_or(name),
-        None => name,
-    };
-    if name.is_empty() {
-        return None;
-    }
-    let (registry, repository) = match name.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (first, rest),
-        _ => (DOCKER_HUB, name),
-    };
-    match registry {
-        DOCKER_HUB | "index.docker.io" | "registry-1.docker.io" if !repository.contains('/') => {
-            Some((DOCKER_HUB.to_owned(), format!("library/{repository}")))
-        }
-        "index.docker.io" | "registry-1.docker.io" => Some((DOCKER_HUB.to_owned(), repository.to_owned())),
-        _ => Some((registry.to_owned(), repository.to_owned())),
-    }
+    ImageName::parse(image).map(|name| (name.registry, name.repository))
 }
 
 /// `image_registry(image)` and `image_repository(image)`.

@@ -13,6 +13,7 @@ mod matcher;
 mod net;
 mod rbac;
 mod reference;
+pub(super) mod span;
 mod text;
 
 use std::fmt;
@@ -29,6 +30,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::error::own_error;
 use super::lists::Lists;
+pub use span::{Span, WINDOW_FUNCTIONS};
+
 pub(super) use arguments::type_name;
 use arguments::{Arguments, Param, coerce};
 use matcher::{Covers, ILike, Like, Networks, Within};

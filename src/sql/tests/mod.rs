@@ -3,7 +3,10 @@
 mod data;
 mod errors;
 mod events;
+mod scratch;
 mod shapes;
+
+pub(crate) use self::scratch::Scratch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

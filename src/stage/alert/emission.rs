@@ -14,7 +14,7 @@ use super::spec::AlertSpec;
 use super::summary;
 use super::suppression::Related;
 use crate::detection::ATTACK_VERSION;
-use crate::model::{AUDIT_SCHEMA_VERSION, Activity, Alert};
+use crate::model::{AUDIT_SCHEMA_VERSION, Activity, Alert, Severity};
 
 /// Distinct resources and observables in one alert.
 const RESOURCES_MAX: usize = 20;
@@ -28,6 +28,8 @@ pub struct Emission<'a> {
     pub spec: &'a AlertSpec,
     pub finding: FindingId,
     pub activity: Activity,
+    /// It is told at low severity, as somebody's habit.
+    pub habitual: bool,
     /// Events in the finding so far.
     pub count: u64,
     /// Event time of the event that opened the finding, of its oldest and of its newest event.
@@ -38,6 +40,12 @@ pub struct Emission<'a> {
     pub related: &'a [Related],
     /// Those of them that are shown, the newest first.
     pub events: &'a [Event],
+}
+
+impl Emission<'_> {
+    fn severity(&self) -> Severity {
+        if self.habitual { self.spec.severity.min(Severity::Low) } else { self.spec.severity }
+    }
 }
 
 /// The alert; `evidence_bytes_max` bounds each raw event.
@@ -60,7 +68,10 @@ pub fn render(emission: &Emission<'_>, evidence_bytes_max: usize) -> Option<Aler
         let field = spec.fields.iter().zip(&fields).find(|(field, _)| &*field.name == name);
         field.map(|(_, value)| summary::show(value))
     });
-    let unmapped = unmapped(spec, newest, &cleaner, &fields);
+    let mut unmapped = unmapped(spec, newest, &cleaner, &fields);
+    if emission.habitual {
+        unmapped.insert("habitual".into(), true.into());
+    }
     let shown = Shown::of(emission.events, redacted, evidence_bytes_max);
     let uid = emission.finding.hex();
     let activity = if emission.activity == Activity::Create { "create" } else { "update" };
@@ -71,7 +82,7 @@ pub fn render(emission: &Emission<'_>, evidence_bytes_max: usize) -> Option<Aler
         emission_uid,
         activity: emission.activity,
         detection: Arc::clone(&spec.id),
-        severity: spec.severity,
+        severity: emission.severity(),
         title: Arc::clone(&spec.title),
         summary,
         entity: spec
@@ -111,8 +122,8 @@ fn finding<'a>(
         time: ms(emission.last_us),
         start_time: ms(emission.first_us),
         end_time: ms(emission.last_us),
-        severity_id: spec.severity.ocsf_id(),
-        severity: ocsf::severity(spec.severity),
+        severity_id: emission.severity().ocsf_id(),
+        severity: ocsf::severity(emission.severity()),
         status_id: 1,
         status: "New",
         is_alert: true,

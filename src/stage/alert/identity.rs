@@ -1,7 +1,7 @@
 //! Names that depend on nothing but content.
 //!
 //! A finding's uid covers the detection, the cluster, the entity and the bucket of the request's time, or the request
-//! alone where suppression is off. An emission's uid covers the finding and the events that the emission lists. Order
+//! alone where suppression is off; of a detection with memory, whatever its memory names. An emission's uid covers the finding and the events that the emission lists. Order
 //! of arrival, host, offset and the time of the run are no inputs, so a replay yields the same names.
 //!
 //! Every part is framed (a tag, then the length, then the bytes): no two lists of parts share one encoding, and null
@@ -24,6 +24,16 @@ impl FindingId {
     pub fn hex(self) -> Arc<str> {
         hex(self.0)
     }
+
+    /// The form that is kept.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0
+    }
+
+    /// The id of which [`FindingId::bytes`] gave these.
+    pub fn of(bytes: [u8; 16]) -> FindingId {
+        FindingId(bytes)
+    }
 }
 
 /// Identity of a request, as a number that is cheap to remember.
@@ -43,6 +53,8 @@ pub enum Scope<'a> {
     },
     /// One finding for each request.
     Request(&'a str),
+    /// What a detection with memory says that makes it this finding.
+    Remembered { cluster_id: &'a str, parts: &'a [Value] },
 }
 
 /// The identity of a finding of `detection`.
@@ -61,6 +73,12 @@ pub fn finding(detection: &str, scope: Scope<'_>) -> FindingId {
         Scope::Request(request_id) => {
             frames.text(Some("request"));
             frames.text(Some(request_id));
+        }
+        Scope::Remembered { cluster_id, parts } => {
+            frames.text(Some("remembered"));
+            frames.text(Some(cluster_id));
+            frames.number(parts.len() as i64);
+            parts.iter().for_each(|value| frames.value(value));
         }
     }
     FindingId(frames.finish())
@@ -82,6 +100,14 @@ pub fn emission(finding: FindingId, activity: &str, requests: impl Iterator<Item
 /// A request's id as a number; `id` is the value of the `request_id` column.
 pub fn request(id: &str) -> RequestId {
     u128::from_le_bytes(first_half(blake3::hash(id.as_bytes())))
+}
+
+/// Tells clusters apart, in a form that is the same in every run.
+pub fn cluster(id: Option<&str>) -> u64 {
+    let mut frames = Frames::new("kubetide.cluster.1");
+    frames.text(id);
+    let [first, _] = *frames.finish().as_chunks::<8>().0 else { return 0 };
+    u64::from_le_bytes(first)
 }
 
 /// Start of the bucket of `length_us` that a time lies in: aligned to the epoch, also before it.
@@ -163,6 +189,8 @@ mod tests {
             finding("d", Scope::Bucket { cluster_id: None, entity: &[], start_us: 0, length_us: 1 }),
             finding("d", Scope::Bucket { cluster_id: Some(""), entity: &[], start_us: 0, length_us: 1 }),
             finding("d", Scope::Request("c")),
+            finding("d", Scope::Remembered { cluster_id: "c", parts: &[] }),
+            finding("d", Scope::Remembered { cluster_id: "", parts: &[json!("c")] }),
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());

@@ -9,33 +9,39 @@
 //! * A request counts once for each finding; what repeats about the same entity updates one finding ([`suppression`]).
 //! * No secret of an event leaves here ([`redact`], [`scrub`], [`clean`]), and every part of an alert is bounded.
 //!
-//! The stage keeps everything in memory, under fixed bounds, and reads no clock.
+//! The stage keeps everything in memory, under fixed bounds, and reads no clock. [`AlertStage::save`] gives what is to
+//! outlive the process.
 
 mod clean;
 mod emission;
 mod exceptions;
+mod habit;
 mod identity;
 mod ocsf;
 mod redact;
+mod remembered;
 mod row;
 mod scrub;
 mod spec;
 mod summary;
 mod suppression;
+mod tables;
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use chrono::NaiveDate;
 use serde_json::Value;
 
 use self::emission::Emission;
 use self::exceptions::Exceptions;
+use self::habit::Habits;
 use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
-use crate::model::{Activity, Alert, Column, Match, MatchedRows};
+use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows, Severity};
 
 /// A cell of a matched row as JSON: times as RFC 3339.
 pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
@@ -55,12 +61,19 @@ pub struct AlertOptions {
     /// Bytes of JSON of each raw event in an alert.
     pub evidence_bytes_max: usize,
     pub limits: Limits,
+    /// What is told at a lower severity, as habits are, is not told at all.
+    pub severity_least: Severity,
 }
 
 impl AlertOptions {
     /// Default bounds.
     pub fn new(today: NaiveDate) -> AlertOptions {
-        AlertOptions { today, evidence_bytes_max: 16 << 10, limits: Limits::default() }
+        AlertOptions {
+            today,
+            evidence_bytes_max: 16 << 10,
+            limits: Limits::default(),
+            severity_least: Severity::Informational,
+        }
     }
 }
 
@@ -91,6 +104,7 @@ pub struct AlertStage {
     specs: Vec<AlertSpec>,
     exceptions: Exceptions,
     suppression: Suppression,
+    habits: Habits,
     options: AlertOptions,
     counts: AlertCounts,
 }
@@ -109,6 +123,7 @@ impl AlertStage {
             specs,
             exceptions: Exceptions::new(exceptions, &ids, options.today),
             suppression: Suppression::new(options.limits.clone()),
+            habits: Habits::default(),
             options,
             counts: AlertCounts::default(),
         }
@@ -125,13 +140,13 @@ impl AlertStage {
                 self.counts.hidden += 1;
                 continue;
             }
-            let place = place(spec, &rows, matched, found);
-            let (id, related) = (place.finding, place.related.clone());
+            let place = place(spec, &rows, matched, found, &mut self.habits);
+            let (id, related, habitual) = (place.finding, place.related.clone(), place.habitual);
             match self.suppression.see(place) {
                 Seen::Duplicate => self.counts.duplicates += 1,
                 Seen::First => {
                     let event = Event::of(spec, &rows, matched, found);
-                    alerts.extend(create(spec, id, related, event, &self.options));
+                    alerts.extend(create(spec, id, related, event, habitual, &self.options));
                     self.counts.created += 1;
                     for update in self.suppression.shrink() {
                         tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -148,6 +163,60 @@ impl AlertStage {
                 }
             }
         }
+        self.loud(alerts)
+    }
+
+    /// Leaves of rows that detections with memory keep only those that no exception hides.
+    pub fn admit(&mut self, kept: &mut KeptMatches) {
+        let (mut exceptions, counts) = (self.exceptions.batch(&kept.rows.rows), &mut self.counts);
+        kept.matches.retain(|found| {
+            let hidden = exceptions.hides(found.detection, found.row);
+            counts.hidden += u64::from(hidden);
+            !hidden
+        });
+    }
+
+    /// Takes a finding of a detection with memory; returns what must be told at once. A finding that is told for the
+    /// first time is told with all its events; what is added later is gathered.
+    pub fn remember(&mut self, finding: &Finding) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let Some(spec) = self.specs.get(finding.detection) else { return alerts };
+        let matched = remembered::matched(finding);
+        let rows = Rows::new(&matched.rows);
+        let scope = Scope::Remembered { cluster_id: &finding.cluster_id, parts: &finding.identity };
+        let id = identity::finding(&spec.id, scope);
+        let mut first: Option<(Related, Event, bool)> = None;
+        for found in &matched.matches {
+            let mut place = place(spec, &rows, &matched, found, &mut self.habits);
+            place.finding = id;
+            place.end_us = finding.at_us.saturating_add(spec.window_us().unwrap_or(0));
+            let (related, habitual) = (place.related.clone(), place.habitual);
+            match self.suppression.see(place) {
+                Seen::Duplicate => self.counts.duplicates += 1,
+                Seen::First => first = Some((related, Event::of(spec, &rows, &matched, found), habitual)),
+                Seen::Further { shown } => {
+                    self.counts.suppressed += u64::from(first.is_none());
+                    if shown {
+                        self.suppression.show(id, Event::of(spec, &rows, &matched, found));
+                    }
+                }
+            }
+        }
+        if let Some((related, event, habitual)) = first {
+            let rest = self.suppression.take(id);
+            alerts.extend(create_whole(spec, id, finding.at_us, (related, event, habitual), rest, &self.options));
+            self.counts.created += 1;
+            for update in self.suppression.shrink() {
+                tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+            }
+        } else if let Some(update) = self.suppression.overflow(id) {
+            tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
+        }
+        self.loud(alerts)
+    }
+
+    fn loud(&self, mut alerts: Vec<Alert>) -> Vec<Alert> {
+        alerts.retain(|alert| alert.severity >= self.options.severity_least);
         alerts
     }
 
@@ -160,7 +229,25 @@ impl AlertStage {
         for update in self.suppression.evict() {
             tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
         }
-        alerts
+        self.loud(alerts)
+    }
+
+    /// Open findings and habits as named tables, the findings first. Save after a flush, as what has gathered for updates
+    /// is not among them.
+    pub fn save(&self) -> Vec<(String, RecordBatch)> {
+        let mut tables = self.suppression.save(|detection| self.specs.get(detection).map(|spec| &*spec.id));
+        tables.push(self.habits.save());
+        tables
+    }
+
+    /// Takes back what [`AlertStage::save`] gave, in a stage that has seen nothing yet.
+    ///
+    /// # Errors
+    /// Says which table is not as expected; what is in that one begins anew.
+    pub fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
+        let ids: HashMap<&str, usize> = self.specs.iter().enumerate().map(|(index, spec)| (&*spec.id, index)).collect();
+        let findings = self.suppression.restore(tables, |id| ids.get(id).copied());
+        findings.and(self.habits.restore(tables))
     }
 
     /// What the stage has done so far.
@@ -175,7 +262,7 @@ impl AlertStage {
 }
 
 /// The finding that a match belongs to.
-fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match) -> Place {
+fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match, habits: &mut Habits) -> Place {
     let row = found.row;
     let event_us = row::event_us(rows, matched, row);
     let request_id = rows.request_id(row);
@@ -192,12 +279,15 @@ fn place(spec: &AlertSpec, rows: &Rows<'_>, matched: &MatchedRows, found: &Match
             (identity::finding(&spec.id, scope), start_us.saturating_add(length_us))
         }
     };
-    let mut cluster = DefaultHasher::new();
-    cluster_id.hash(&mut cluster);
+    let habitual = spec.habit.as_ref().is_some_and(|(fields, rule)| {
+        let actor: Vec<Value> = fields.iter().map(|field| field.value(rows, found)).collect();
+        habits.see(&spec.id, rule, cluster_id, &actor, request_us)
+    });
     Place {
         finding,
         detection: found.detection,
-        cluster: cluster.finish(),
+        habitual,
+        cluster: identity::cluster(cluster_id),
         end_us,
         related: Related {
             audit_id: row::audit_id(rows, row).into(),
@@ -212,6 +302,7 @@ fn create(
     finding: FindingId,
     related: Related,
     event: Event,
+    habitual: bool,
     options: &AlertOptions,
 ) -> Option<Alert> {
     let event_us = related.event_us;
@@ -219,12 +310,47 @@ fn create(
         spec,
         finding,
         activity: Activity::Create,
+        habitual,
         count: 1,
         created_us: event_us,
         first_us: event_us,
         last_us: event_us,
         related: &[related],
         events: &[event],
+    };
+    emission::render(&emission, options.evidence_bytes_max)
+}
+
+/// The first emission about a finding that has several events from the start.
+fn create_whole(
+    spec: &AlertSpec,
+    finding: FindingId,
+    at_us: i64,
+    first: (Related, Event, bool),
+    rest: Option<Update>,
+    options: &AlertOptions,
+) -> Option<Alert> {
+    let (related, event, habitual) = first;
+    let mut last_us = related.event_us;
+    let (mut all, mut events) = (vec![related], Vec::new());
+    if let Some(update) = rest {
+        last_us = last_us.max(update.last_us);
+        all.extend(update.related);
+        events = update.events;
+    }
+    events.push(event);
+    events.truncate(options.limits.shown_max.max(1));
+    let emission = Emission {
+        spec,
+        finding,
+        activity: Activity::Create,
+        habitual,
+        count: all.len() as u64,
+        created_us: at_us,
+        first_us: all.iter().map(|one| one.event_us).min().unwrap_or(at_us),
+        last_us,
+        related: all.get(..options.limits.listed_max).unwrap_or(&all),
+        events: &events,
     };
     emission::render(&emission, options.evidence_bytes_max)
 }
@@ -247,6 +373,7 @@ fn tell(
             spec,
             finding: update.finding,
             activity: Activity::Update,
+            habitual: update.habitual,
             count: update.count - left as u64,
             created_us: update.created_us,
             first_us: update.first_us,

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
-use arrow::datatypes::{DataType, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat};
 use serde_json::{Map, Value};
 
 use super::identity::{self, RequestId};
 use super::spec::AlertSpec;
-use crate::model::{COLUMNS, Column, Match, MatchedRows};
+use crate::model::{COLUMNS, Column, Match, MatchedRows, cell};
 
 /// A text column longer than this is cut where a detection shows it.
 const FIELD_BYTES_MAX: usize = 64 << 10;
@@ -73,30 +72,19 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// One element of an array of the types that the table uses.
+/// One element of an array; long text is cut.
 fn json(array: &dyn Array, index: usize) -> Value {
-    if index >= array.len() || array.is_null(index) {
-        return Value::Null;
+    fn shortened(value: Value) -> Value {
+        match value {
+            Value::String(text) if text.len() > FIELD_BYTES_MAX => head(&text).into(),
+            Value::Array(items) => items.into_iter().map(shortened).collect(),
+            Value::Object(map) => {
+                map.into_iter().map(|(key, value)| (key, shortened(value))).collect::<Map<_, _>>().into()
+            }
+            other => other,
+        }
     }
-    match array.data_type() {
-        DataType::Utf8 => head(array.as_string::<i32>().value(index)).into(),
-        DataType::Boolean => array.as_boolean().value(index).into(),
-        DataType::Int64 => array.as_primitive::<Int64Type>().value(index).into(),
-        DataType::Int32 => array.as_primitive::<Int32Type>().value(index).into(),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            time_text(array.as_primitive::<TimestampMicrosecondType>().value(index)).into()
-        }
-        DataType::List(_) => {
-            let items = array.as_list::<i32>().value(index);
-            (0..items.len()).map(|item| json(&items, item)).collect()
-        }
-        DataType::Struct(fields) => {
-            let columns = array.as_struct().columns();
-            let pairs = fields.iter().zip(columns);
-            pairs.map(|(field, column)| (field.name().clone(), json(column, index))).collect::<Map<_, _>>().into()
-        }
-        _ => Value::Null,
-    }
+    shortened(cell(array, index))
 }
 
 fn head(text: &str) -> &str {
@@ -105,11 +93,6 @@ fn head(text: &str) -> &str {
     } else {
         text.get(..text.floor_char_boundary(FIELD_BYTES_MAX)).unwrap_or("")
     }
-}
-
-fn time_text(us: i64) -> String {
-    DateTime::from_timestamp_micros(us)
-        .map_or_else(|| us.to_string(), |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 /// An event that an emission shows: what it needs of the row, by value, as nothing may pin a whole batch.

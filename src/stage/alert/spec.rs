@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::habit::HabitRule;
 use super::row::Rows;
 use crate::detection::{Detection, Status, Summary, Technique};
 use crate::model::{Column, Match, Severity};
@@ -57,6 +58,8 @@ pub struct AlertSpec {
     pub references: Vec<String>,
     /// Zero gives one finding for each request.
     pub suppress: Duration,
+    /// Whose habit it may be, and what makes one.
+    pub habit: Option<(Vec<FieldSpec>, HabitRule)>,
     pub summary: Summary,
     /// The entity first, then what the summary needs besides.
     pub fields: Vec<FieldSpec>,
@@ -84,6 +87,12 @@ impl AlertSpec {
             false_positives: detection.false_positives.clone(),
             references: detection.references.clone(),
             suppress: detection.suppress,
+            habit: detection.habit.as_ref().map(|habit| {
+                let field = |name: &String| FieldSpec { name: name.as_str().into(), column: Column::by_name(name) };
+                let others = habit.others.map(|others| usize::try_from(others).unwrap_or(usize::MAX));
+                let rule = HabitRule { others, forget_us: habit.forget.us() };
+                (habit.per.iter().map(field).collect(), rule)
+            }),
             fields: AlertSpec::fields_of(&detection.entity, &detection.summary),
             entity_len: detection.entity.len(),
             summary: detection.summary.clone(),

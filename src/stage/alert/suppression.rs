@@ -5,7 +5,9 @@
 //! room. A request counts once for each finding, however often and in however many stages it is delivered.
 //!
 //! Memory is bounded by [`Limits`]. What is forgotten first is what ended longest ago; if an event of a forgotten
-//! finding arrives after all, the finding is created again under the same uid.
+//! finding arrives after all, the finding is created again under the same uid. A restart goes on with what was saved.
+
+mod saved;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -70,6 +72,8 @@ pub struct Update {
     pub finding: FindingId,
     /// Index of the detection.
     pub detection: usize,
+    /// It was a habit when the finding was opened.
+    pub habitual: bool,
     /// Events in the finding, all of `related` included.
     pub count: u64,
     pub created_us: i64,
@@ -86,6 +90,8 @@ pub struct Update {
 pub struct Place {
     pub finding: FindingId,
     pub detection: usize,
+    /// The actor, or enough others, did it on an earlier day.
+    pub habitual: bool,
     /// Whatever tells clusters apart.
     pub cluster: u64,
     /// End of the finding's bucket.
@@ -96,6 +102,7 @@ pub struct Place {
 #[derive(Debug)]
 struct Finding {
     detection: usize,
+    habitual: bool,
     cluster: u64,
     created_us: i64,
     first_us: i64,
@@ -156,11 +163,11 @@ impl Suppression {
 
     /// Enters one event. Where it is [`Seen::Further`], hand in the event itself by [`Suppression::show`] if wanted.
     pub fn see(&mut self, place: Place) -> Seen {
-        let Place { finding: id, detection, cluster, end_us, related } = place;
+        let Place { finding: id, detection, habitual, cluster, end_us, related } = place;
         self.advance(cluster, related.event_us);
         let Some(finding) = self.open.get_mut(&id) else {
             self.by_end.insert((end_us, id));
-            self.open.insert(id, Finding::open(detection, cluster, &related));
+            self.open.insert(id, Finding::open(detection, habitual, cluster, &related));
             return Seen::First;
         };
         if finding.opened_by == related.request || finding.requests.contains(&related.request) {
@@ -250,13 +257,15 @@ impl Suppression {
         told
     }
 
-    fn take(&mut self, id: FindingId) -> Option<Update> {
+    /// What a finding has to tell, before its time.
+    pub fn take(&mut self, id: FindingId) -> Option<Update> {
         let finding = self.open.get_mut(&id)?;
         let pending = finding.pending.take()?;
         self.pending_bytes -= pending.bytes;
         Some(Update {
             finding: id,
             detection: finding.detection,
+            habitual: finding.habitual,
             count: finding.count,
             created_us: finding.created_us,
             first_us: finding.first_us,
@@ -275,9 +284,10 @@ impl Suppression {
 }
 
 impl Finding {
-    fn open(detection: usize, cluster: u64, related: &Related) -> Finding {
+    fn open(detection: usize, habitual: bool, cluster: u64, related: &Related) -> Finding {
         Finding {
             detection,
+            habitual,
             cluster,
             created_us: related.event_us,
             first_us: related.event_us,

@@ -67,7 +67,7 @@ pub fn request(number: u64, set: Value) -> TestRow {
 pub fn matched(rows: &[TestRow], detections: usize) -> MatchedRows {
     let arrays = COLUMNS.iter().map(|info| column(info, rows)).collect();
     let matches = rows.iter().enumerate().flat_map(|(row, given)| {
-        (0..detections).map(move |detection| Match { detection, row, computed: given.computed.clone() })
+        (0..detections).map(move |detection| Match { detection, step: 0, row, computed: given.computed.clone() })
     });
     MatchedRows {
         rows: RecordBatch::try_new(Arc::clone(&AUDIT_SCHEMA), arrays).unwrap(),
@@ -142,6 +142,7 @@ pub fn spec_of(entity: &[&str], summary: &str, suppress_secs: u64) -> AlertSpec 
         false_positives: vec!["node agents".into()],
         references: vec!["https://example.com/escape".into()],
         suppress: Duration::from_secs(suppress_secs),
+        habit: None,
         fields: AlertSpec::fields_of(&entity, &summary),
         entity_len: entity.len(),
         summary,

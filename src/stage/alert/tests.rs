@@ -46,6 +46,30 @@ fn repeats_about_one_entity_update_one_finding() {
 }
 
 #[test]
+fn a_restart_goes_on_with_open_findings() {
+    let other = || AlertSpec { id: "other".into(), ..spec() };
+    let mut first = stage(vec![spec(), other()]);
+    let created = first.accept(&matched(&[request(1, json!({})), request(2, json!({}))], 2));
+    first.flush();
+    let tables = first.save();
+
+    // The same detections, loaded in another order.
+    let mut second = stage(vec![other(), spec()]);
+    second.restore(&tables).expect("it was saved so");
+    assert_eq!(second.counts().open, 2);
+    let events = matched(&[request(2, json!({})), request(3, json!({}))], 2);
+    assert!(second.accept(&events).is_empty(), "nothing is created again");
+    let updated = second.flush();
+    let uids = |alerts: &[Alert]| alerts.iter().map(|alert| alert.uid.clone()).collect::<BTreeSet<_>>();
+    assert_eq!(uids(&updated), uids(&created));
+    for alert in &updated {
+        let finding = check(alert);
+        assert_eq!((&finding["activity_id"], &finding["count"]), (&json!(2), &json!(3)));
+        assert_eq!(finding["start_time"], START_US / 1000 + 1000, "the first event was before the restart");
+    }
+}
+
+#[test]
 fn both_stages_and_second_deliveries_of_a_request_count_once() {
     for suppress_secs in [0, 3600] {
         let mut stage = stage(vec![spec_of(&["namespace"], "", suppress_secs)]);

@@ -45,7 +45,7 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     // A body that does not name its kind, as forwarders and fragments leave it, is of the resource's, unless it is sent to
     // a subresource.
     let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
-    if let Some((object, family)) = fields.response_object.and_then(|body| typed(body, None)) {
+    if let Some((object, family)) = answered(fields, fallback) {
         put_object(columns, object, family, request, false);
         return;
     }
@@ -78,7 +78,7 @@ pub(super) fn fillable(fields: &EventFields<'_>, request: &Request<'_>) -> Colum
         columns.insert(Column::PatchType);
     }
     let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
-    let family = match fields.response_object.and_then(|body| typed(body, None)) {
+    let family = match answered(fields, fallback) {
         Some((_, family)) => Some(family),
         None => match fields.request_object {
             // A list of operations can put anything anywhere.
@@ -146,6 +146,32 @@ fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Fam
         None => fallback_kind.map_or(Family::Other, family_of_kind),
     };
     (family != Family::Answer).then_some((body, family))
+}
+
+/// The object that was answered, with its family.
+fn answered<'a>(fields: &EventFields<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Family)> {
+    let body = fields.response_object?;
+    if body.kind() != Kind::Object {
+        return None;
+    }
+    let family = match kind_in(body) {
+        Some(kind) => family_of_kind(&kind.decode()),
+        None if is_nameless_object(body) => fallback_kind.map_or(Family::Other, family_of_kind),
+        None => return None,
+    };
+    (family != Family::Answer).then_some((body, family))
+}
+
+/// Whether an answer that names no kind can be the object: it has parts of one, and is no list and no failure's status.
+fn is_nameless_object(body: Raw<'_>) -> bool {
+    let (mut parts, mut other) = (false, false);
+    let _shape: Result<bool, crate::json::JsonError> = body.cursor().object(|cursor, key| {
+        let value = cursor.raw()?;
+        parts = true;
+        other |= key.is("items") || (key.is("status") && value.kind() == Kind::String);
+        Ok(())
+    });
+    parts && !other
 }
 
 fn put_json(columns: &mut Columns, column: Column, body: Option<Raw<'_>>) {

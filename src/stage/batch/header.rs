@@ -213,6 +213,11 @@ impl Header<'_> {
         columns.put_text(Column::Uri, fields.uri);
         columns.put_text(Column::UserAgent, fields.user_agent);
         if parts.resource.is_some() {
+            // Some forwarders write group and version together, as manifests do.
+            if let Some((group, version)) = parts.api_version.and_then(group_and_version) {
+                parts.api_group = parts.api_group.or(Some(group));
+                parts.api_version = Some(version);
+            }
             if parts.api_group.is_none() {
                 parts.api_group = group_elsewhere(fields);
             }
@@ -496,6 +501,12 @@ fn group_elsewhere<'a>(fields: &EventFields<'a>) -> Option<Text<'a>> {
         Ok(())
     });
     group
+}
+
+/// The parts of `apps/v1`; none without a slash.
+fn group_and_version(text: Text<'_>) -> Option<(Text<'_>, Text<'_>)> {
+    let (group, version) = std::str::from_utf8(text.raw()).ok()?.split_once('/')?;
+    Some((Text::plain(group), Text::plain(version)))
 }
 
 #[derive(Debug, Clone, Copy, Default)]

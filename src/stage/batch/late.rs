@@ -54,7 +54,8 @@ impl Notes {
 
     /// The bodies of the finished batch, whose columns are `header`.
     pub fn finish(self, late: ColumnSet, header: &[(Column, ArrayRef)], chunk: Bytes, unwrapped: Bytes) -> LateBodies {
-        let array = |column: Column| header.iter().find(|(known, _)| *known == column).map(|(_, array)| Arc::clone(array));
+        let array =
+            |column: Column| header.iter().find(|(known, _)| *known == column).map(|(_, array)| Arc::clone(array));
         let depends = DEPENDS.map(|column| array(column).expect("a late need includes what bodies depend on"));
         let reader = Reader { late, depends, places: self.places, chunk, unwrapped };
         LateBodies { shapes: self.shapes, fillable: self.fillable, reader: Arc::new(reader) }

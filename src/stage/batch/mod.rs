@@ -31,8 +31,8 @@ use late::Place;
 
 use crate::json::Raw;
 use crate::model::{
-    BatchCounts, Chunk, Cloud, Column, ColumnSet, DeadLetter, EventBatch, EventContext, EventFields, EventSink, FORETOLD, Need, Position,
-    RawRecord, RejectReason, Row, SkipReason,
+    BatchCounts, Chunk, Cloud, Column, ColumnSet, DeadLetter, EventBatch, EventContext, EventFields, EventSink,
+    FORETOLD, Need, Position, RawRecord, RejectReason, Row, SkipReason,
 };
 
 /// Builds one [`EventBatch`].
@@ -104,7 +104,8 @@ impl BatchBuilder {
         let rows = self.rows.len();
         let finished = self.columns.finish(rows);
         let unwrapped = Bytes::from(self.unwrapped);
-        let late = self.notes.map(|notes| notes.finish(self.need.late, &finished, self.chunk.clone(), unwrapped.clone()));
+        let late =
+            self.notes.map(|notes| notes.finish(self.need.late, &finished, self.chunk.clone(), unwrapped.clone()));
         let fields: Vec<Field> = finished
             .iter()
             .map(|(column, array)| Field::new(column.name(), arrow::array::Array::data_type(array).clone(), true))
@@ -125,7 +126,12 @@ impl BatchBuilder {
     }
 
     /// Where a body of an event lies whose own text was kept at `text`.
-    fn body_place(&mut self, body: Option<Raw<'_>>, event: &[u8], kept: &(std::ops::Range<usize>, bool)) -> Option<Place> {
+    fn body_place(
+        &mut self,
+        body: Option<Raw<'_>>,
+        event: &[u8],
+        kept: &(std::ops::Range<usize>, bool),
+    ) -> Option<Place> {
         let bytes = body?.bytes();
         let (whole, part) = (event.as_ptr_range(), bytes.as_ptr_range());
         if whole.start <= part.start && part.end <= whole.end {

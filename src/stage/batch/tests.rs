@@ -13,7 +13,12 @@ fn row(event: &Value) -> Value {
 
 fn row_with(event: &Value, trusted: &[&str]) -> Value {
     let text = event.to_string();
-    let chunk = Chunk { bytes: Bytes::from(text.into_bytes()), records: Vec::new(), lanes: Arc::from([lane()]) };
+    let chunk = Chunk {
+        bytes: Bytes::from(text.into_bytes()),
+        records: Vec::new(),
+        lanes: Arc::from([lane()]),
+        ended: Vec::new(),
+    };
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().expect("a network")).collect();
     let mut builder = BatchBuilder::new(Arc::new(Need::everything()), trusted, &chunk);
     let origin =
@@ -155,6 +160,25 @@ fn what_is_absent_is_null_and_an_absent_group_is_found_elsewhere() {
         json!({"verb": "create", "objectRef": {"resource": "daemonsets"}, "requestObject": {"apiVersion": "apps/v1"}});
     check(&by_body, json!({"api_group": "apps"}));
     check(&json!({"verb": "get", "objectRef": {"resource": "pods", "apiGroup": "core"}}), json!({"api_group": ""}));
+    let joined = json!({"verb": "create", "objectRef": {"resource": "jobs", "apiVersion": "batch/v1"}});
+    check(&joined, json!({"api_group": "batch", "api_version": "v1"}));
+    let both =
+        json!({"verb": "create", "objectRef": {"resource": "jobs", "apiGroup": "x.io", "apiVersion": "batch/v1"}});
+    check(&both, json!({"api_group": "x.io", "api_version": "v1"}));
+}
+
+#[test]
+fn an_answer_that_names_no_kind_is_of_the_resources_kind() {
+    let host = json!({"volumes": [{"name": "v", "hostPath": {"path": "/etc"}}]});
+    let mut event = write("create", "pods", "", json!(null));
+    event["responseObject"] = json!({"spec": host, "status": {"phase": "Pending"}});
+    check(&event, json!({"host_paths": ["/etc"], "privileged": false, "object_kind": "Pod"}));
+    // What is no object leaves the request to tell.
+    for answer in [json!({}), json!({"status": "Failure", "code": 422}), json!({"items": []})] {
+        let mut event = write("create", "pods", "", json!({"kind": "Pod", "spec": host}));
+        event["responseObject"] = answer;
+        check(&event, json!({"host_paths": ["/etc"], "object_kind": "Pod"}));
+    }
 }
 
 #[test]

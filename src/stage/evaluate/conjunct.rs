@@ -11,8 +11,8 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::bits::Bits;
-use super::recall::Remembered;
 use super::possible::{self, Known};
+use super::recall::Remembered;
 use super::table::Table;
 use crate::model::{Column, ColumnSet, Kind, Layout, plain_rows, plain_schema};
 use crate::sql::{self, Planner, SqlError};

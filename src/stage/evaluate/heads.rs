@@ -1,4 +1,4 @@
-//! The detections that are possible for each row, by signature: see [`super::recall`].
+//! The queries of detections that are possible for each row, by signature: see [`super::recall`].
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -10,8 +10,8 @@ use datafusion::scalar::ScalarValue;
 
 use super::bits::Bits;
 use super::conjunct::{Answers, REQUEST, Tier};
-use super::recall::{Groups, Recall, Remembered, Verdict};
 use super::possible::Known;
+use super::recall::{Groups, Recall, Remembered, Verdict};
 use super::table::Table;
 use super::{Bucket, Evaluator};
 use crate::model::{Column, ColumnSet, EventBatch, FORETOLD, plain_rows};
@@ -22,7 +22,7 @@ struct Failed {
 }
 
 impl Evaluator {
-    /// By detection: the rows that pass its conditions over signatures, and whose bodies can be what it wants.
+    /// By query: the rows that pass its conditions over signatures, and whose bodies can be what it wants.
     pub(super) fn possible(&self, batch: &EventBatch, recall: &mut Recall) -> Vec<Vec<u32>> {
         let (rows, verdicts) = loop {
             // Each time round one condition fewer is asked about signatures.
@@ -33,12 +33,12 @@ impl Evaluator {
         };
         let mut alive = vec![Vec::new(); self.conjuncts.len()];
         for (row, verdict) in rows.iter().zip(verdicts) {
-            recall.list(verdict.list).iter().for_each(|detection| alive[*detection as usize].push(*row));
+            recall.list(verdict.list).iter().for_each(|probe| alive[*probe as usize].push(*row));
         }
         alive
     }
 
-    /// The rows for which some detection is possible, and what their signatures say.
+    /// The rows for which some query is possible, and what their signatures say.
     fn verdicts(&self, batch: &EventBatch, recall: &mut Recall) -> Result<(Vec<u32>, Vec<Verdict>), Failed> {
         let rows: Vec<u32> = (0..batch.rows.len() as u32).collect();
         let verdicts = self.requests(batch, &rows, recall)?;
@@ -119,12 +119,12 @@ impl Evaluator {
             let table = Table::of(batch, unknown.iter().map(|(_, first, _)| rows[*first]).collect());
             let mut members: Vec<Option<Bits>> = vec![None; self.conjuncts.len()];
             for (place, (_, first, _)) in unknown.iter().enumerate() {
-                for detection in recall.list(requests[*first].list).iter() {
-                    let bits = &mut members[*detection as usize];
+                for probe in recall.list(requests[*first].list).iter() {
+                    let bits = &mut members[*probe as usize];
                     bits.get_or_insert_with(|| Bits::none(table.len())).insert(place);
                 }
             }
-            let members = members.into_iter().enumerate().filter_map(|(detection, bits)| Some((detection, bits?)));
+            let members = members.into_iter().enumerate().filter_map(|(probe, bits)| Some((probe, bits?)));
             let (distrusted, remembered) = (&recall.distrusted, &mut recall.remembered);
             let lists = self.lists(Tier::Actor, &table, members, distrusted, remembered)?;
             for ((group, _, key), list) in unknown.into_iter().zip(lists) {
@@ -135,7 +135,7 @@ impl Evaluator {
         Ok(spread(&groups, &verdicts))
     }
 
-    /// By row of the table: the detections that its kind of request leaves possible. `null` are the columns that are
+    /// By row of the table: the queries that its kind of request leaves possible. `null` are the columns that are
     /// foretold to be null.
     fn possible_requests(
         &self,
@@ -149,10 +149,10 @@ impl Evaluator {
         for bucket in &self.buckets {
             let routed = routes.rows(bucket, table.len());
             if !routed.is_empty() {
-                members.extend(bucket.detections.iter().map(|detection| (*detection, routed.clone())));
+                members.extend(bucket.probes.iter().map(|probe| (*probe, routed.clone())));
             }
         }
-        members.sort_unstable_by_key(|(detection, _)| *detection);
+        members.sort_unstable_by_key(|(probe, _)| *probe);
         let mut lists = self.lists(Tier::Request, table, members, distrusted, remembered)?;
         for (row, list) in lists.iter_mut().enumerate() {
             let value = |column: &Column| {
@@ -161,15 +161,15 @@ impl Evaluator {
                 Some((*column, ScalarValue::try_from_array(&value, 0).ok()?))
             };
             let known = Known { null: null[row], values: REQUEST.iter().filter_map(value).collect() };
-            list.retain(|detection| {
-                let own = self.conjuncts[*detection as usize].iter().map(|condition| &self.conditions[*condition]);
+            list.retain(|probe| {
+                let own = self.conjuncts[*probe as usize].iter().map(|condition| &self.conditions[*condition]);
                 own.filter(|condition| condition.tier != Tier::Request).all(|condition| condition.may_hold(&known))
             });
         }
         Ok(lists)
     }
 
-    /// By row of the table: the detections of `members` (in ascending order) whose conditions of the tier hold.
+    /// By row of the table: the queries of `members` (in ascending order) whose conditions of the tier hold.
     fn lists(
         &self,
         tier: Tier,
@@ -180,8 +180,8 @@ impl Evaluator {
     ) -> Result<Vec<Vec<u32>>, Failed> {
         let mut lists = vec![Vec::new(); table.len()];
         let mut answers = Answers::new(table, self.conditions.len()).remembering(remembered);
-        for (detection, mut alive) in members {
-            for condition in self.own(detection, tier, distrusted) {
+        for (probe, mut alive) in members {
+            for condition in self.own(probe, tier, distrusted) {
                 if alive.is_empty() {
                     break;
                 }
@@ -193,7 +193,7 @@ impl Evaluator {
                     return Err(Failed { condition });
                 }
             }
-            alive.iter().for_each(|row| lists[row].push(detection as u32));
+            alive.iter().for_each(|row| lists[row].push(probe as u32));
         }
         Ok(lists)
     }
@@ -257,4 +257,3 @@ impl Routes {
         bits
     }
 }
-

@@ -17,10 +17,9 @@ mod bits;
 mod conjunct;
 mod explain;
 mod heads;
-mod recall;
 mod possible;
+mod recall;
 mod table;
-mod value;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +34,7 @@ use self::conjunct::{Answers, Condition, Tier, literals};
 use self::recall::Recalls;
 use self::table::Table;
 use crate::detection::Detection;
-use crate::model::{Bodies, Column, ColumnSet, EventBatch, Match, Need};
+use crate::model::{Bodies, Column, ColumnSet, EventBatch, Match, Need, cell};
 use crate::sql::{Conjunct, Planner, Shape, SqlError};
 
 /// One event that a detection matched, or could match where the detection still needs the whole row.
@@ -45,6 +44,8 @@ pub struct Hit {
     pub row: usize,
     /// Index of the detection.
     pub detection: usize,
+    /// Which of its queries: the step of a sequence, else 0.
+    pub step: usize,
 }
 
 /// A detection that could not be evaluated on some rows.
@@ -69,12 +70,12 @@ type Names = Option<BTreeSet<String>>;
 /// Outputs that a SELECT list computes.
 type Computed = Vec<(Arc<str>, serde_json::Value)>;
 
-/// Detections that name the same resources and verbs.
+/// Queries that name the same resources and verbs.
 #[derive(Debug)]
 struct Bucket {
     resources: Option<BTreeSet<String>>,
     verbs: Option<BTreeSet<String>>,
-    detections: Vec<usize>,
+    probes: Vec<usize>,
 }
 
 /// A set of detections, prepared.
@@ -82,7 +83,9 @@ struct Bucket {
 pub struct Evaluator {
     detections: Vec<Arc<Detection>>,
     conditions: Vec<Condition>,
-    /// By detection: its conditions, cheap ones first.
+    /// Detection and step of each query. A detection's first query has the detection's index.
+    probes: Vec<(usize, usize)>,
+    /// By query: its conditions, cheap ones first.
     conjuncts: Vec<Vec<usize>>,
     buckets: Vec<Bucket>,
     need: Arc<Need>,
@@ -110,9 +113,19 @@ impl Evaluator {
         let mut conjuncts = Vec::with_capacity(detections.len());
         let mut buckets: BTreeMap<(Names, Names), Vec<usize>> = BTreeMap::new();
         let mut columns: ColumnSet = [Column::Resource, Column::Verb].into_iter().collect();
+        if detections.iter().any(|detection| detection.memory.is_some()) {
+            // Watermarks are made of the times of all events.
+            columns = columns.union([Column::EventTime, Column::ClusterId].into_iter().collect());
+        }
         let mut bodies = Bodies::default();
-        for (index, detection) in detections.iter().enumerate() {
-            let routed = route(filter(&detection.plan.shape));
+        let first = detections.iter().enumerate().map(|(index, detection)| (index, 0, &detection.plan));
+        let further = detections.iter().enumerate().flat_map(|(index, detection)| {
+            detection.probes().enumerate().skip(1).map(move |(step, plan)| (index, step, plan))
+        });
+        let mut probes = Vec::with_capacity(detections.len());
+        for (probe, (detection, step, plan)) in first.chain(further).enumerate() {
+            probes.push((detection, step));
+            let routed = route(filter(&plan.shape));
             let mut own = Vec::with_capacity(routed.rest.len());
             let mut read = ColumnSet::EMPTY;
             for conjunct in routed.rest {
@@ -132,13 +145,11 @@ impl Evaluator {
             if read.any_body() {
                 bodies.add(routed.resources.as_ref(), routed.verbs.as_ref(), read);
             }
-            buckets.entry((routed.resources, routed.verbs)).or_default().push(index);
+            buckets.entry((routed.resources, routed.verbs)).or_default().push(probe);
             conjuncts.push(own);
         }
-        let buckets = buckets
-            .into_iter()
-            .map(|((resources, verbs), detections)| Bucket { resources, verbs, detections })
-            .collect();
+        let buckets =
+            buckets.into_iter().map(|((resources, verbs), probes)| Bucket { resources, verbs, probes }).collect();
         let late = columns.intersection(ColumnSet::bodies());
         let need = Arc::new(Need { columns: columns.without(late), bodies, late });
         let read_in = |tier: Tier| {
@@ -154,6 +165,7 @@ impl Evaluator {
             actor_columns: actor_columns.iter().collect(),
             recalls: Recalls::default(),
             conditions,
+            probes,
             conjuncts,
             buckets,
             need,
@@ -182,23 +194,23 @@ impl Evaluator {
             self.round(tier, batch, &recall.distrusted, &mut alive, &mut out.failures);
         }
         self.recalls.give_back(recall);
-        for (detection, rows) in alive.iter().enumerate() {
-            out.hits.extend(rows.iter().map(|row| Hit { row: *row as usize, detection }));
+        for ((detection, step), rows) in self.probes.iter().copied().zip(&alive) {
+            out.hits.extend(rows.iter().map(|row| Hit { row: *row as usize, detection, step }));
         }
         out.hits.sort_unstable();
         out
     }
 
-    /// The conditions of a detection that are evaluated in a tier, cheap ones first.
-    fn own(&self, detection: usize, tier: Tier, distrusted: &[bool]) -> impl Iterator<Item = usize> {
-        self.conjuncts[detection].iter().copied().filter(move |condition| {
+    /// The conditions of a query that are evaluated in a tier, cheap ones first.
+    fn own(&self, probe: usize, tier: Tier, distrusted: &[bool]) -> impl Iterator<Item = usize> {
+        self.conjuncts[probe].iter().copied().filter(move |condition| {
             // What failed as a signature's is asked of each row, as others of the header are.
             let own = self.conditions[*condition].tier;
             (if distrusted[*condition] { own.max(Tier::Event) } else { own }) == tier
         })
     }
 
-    /// Narrows the rows of each detection by its conditions of one tier.
+    /// Narrows the rows of each query by its conditions of one tier.
     fn round(
         &self,
         tier: Tier,
@@ -209,8 +221,8 @@ impl Evaluator {
     ) {
         let mut asking: Vec<(usize, Vec<usize>)> = Vec::new();
         let mut wanted: Vec<Option<ColumnSet>> = vec![None; batch.rows.len()];
-        for (detection, rows) in alive.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-            let conditions: Vec<usize> = self.own(detection, tier, distrusted).collect();
+        for (probe, rows) in alive.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let conditions: Vec<usize> = self.own(probe, tier, distrusted).collect();
             if conditions.is_empty() {
                 continue;
             }
@@ -220,7 +232,7 @@ impl Evaluator {
                 let known = &mut wanted[*row as usize];
                 *known = Some(known.unwrap_or(ColumnSet::EMPTY).union(columns));
             }
-            asking.push((detection, conditions));
+            asking.push((probe, conditions));
         }
         if asking.is_empty() {
             return;
@@ -234,17 +246,18 @@ impl Evaluator {
             table = table.with(late.reader.read(&wanted));
         }
         let mut answers = Answers::new(&table, self.conditions.len());
-        for (detection, conditions) in asking {
+        for (probe, conditions) in asking {
             let mut members = Bits::none(table.len());
-            alive[detection].iter().for_each(|row| members.insert(places[*row as usize] as usize));
+            alive[probe].iter().for_each(|row| members.insert(places[*row as usize] as usize));
             let matched = catch_unwind(AssertUnwindSafe(|| self.matched(&conditions, &members, &mut answers)));
             let left = matched.unwrap_or_else(|panic| Err(panic_text(&panic))).unwrap_or_else(|message| {
+                let detection = self.probes[probe].0;
                 if !failures.iter().any(|failure| failure.detection == detection) {
                     failures.push(Failure { detection, message });
                 }
                 self.one_by_one(&conditions, &members, &table)
             });
-            alive[detection] = left.iter().map(|place| wanted[place].0 as u32).collect();
+            alive[probe] = left.iter().map(|place| wanted[place].0 as u32).collect();
         }
     }
 
@@ -266,11 +279,11 @@ impl Evaluator {
     fn one_by_one(&self, conditions: &[usize], members: &Bits, table: &Table<'_>) -> Bits {
         let mut found = Bits::none(table.len());
         for row in members.iter() {
-            let mut single = Bits::none(table.len());
-            single.insert(row);
-            // Answers of their own: a panic may have left the shared ones half written.
-            let mut answers = Answers::new(table, self.conditions.len());
-            let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conditions, &single, &mut answers)));
+            // A table of its own, as a dictionary also holds the value that fails; and answers of its own, as a panic may
+            // have left the shared ones half written.
+            let alone = table.row(row);
+            let mut answers = Answers::new(&alone, self.conditions.len());
+            let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conditions, &Bits::all(1), &mut answers)));
             if matched.is_ok_and(|alive| alive.is_ok_and(|alive| !alive.is_empty())) {
                 found.insert(row);
             }
@@ -291,9 +304,9 @@ impl Evaluator {
         for hit in hits {
             let row = row_of(hit.row);
             let single = rows.slice(row, 1);
-            let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit.detection, &single)));
+            let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit, &single)));
             match settled.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, row, computed }),
+                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, step: hit.step, row, computed }),
                 Ok(None) => {}
                 Err(message) => failures.push(Failure { detection: hit.detection, message }),
             }
@@ -302,15 +315,16 @@ impl Evaluator {
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
-    fn computed(&self, detection: usize, event: &RecordBatch) -> Result<Option<Computed>, String> {
-        let plan = &self.detections[detection].plan;
+    fn computed(&self, hit: &Hit, event: &RecordBatch) -> Result<Option<Computed>, String> {
+        let detection = &self.detections[hit.detection];
+        let plan = detection.probes().nth(hit.step).unwrap_or(&detection.plan);
         match &plan.shape {
             Shape::Filter { .. } => {
                 let mut computed = Vec::with_capacity(plan.computed.len());
                 for (name, expr) in &plan.computed {
                     let value = expr.evaluate(event).and_then(|value| value.into_array(1));
                     let value = value.map_err(|error| format!("output {name}: {error}"))?;
-                    computed.push((Arc::clone(name), value::of(&value, 0)));
+                    computed.push((Arc::clone(name), cell(&value, 0)));
                 }
                 Ok(Some(computed))
             }
@@ -319,7 +333,7 @@ impl Evaluator {
                 let schema = found.schema();
                 let outputs = schema.fields().iter().zip(found.columns());
                 let own = outputs.filter(|(field, _)| Column::by_name(field.name()).is_none());
-                Ok(Some(own.map(|(field, array)| (Arc::from(field.name().as_str()), value::of(array, 0))).collect()))
+                Ok(Some(own.map(|(field, array)| (Arc::from(field.name().as_str()), cell(array, 0))).collect()))
             }
         }
     }

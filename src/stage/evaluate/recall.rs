@@ -2,7 +2,7 @@
 //!
 //! Requests repeat: the same few users do the same few things to the same resources. What all conditions over columns
 //! that repeat come to is worked out once for each *signature* (the values of those columns) and looked up from then on.
-//! A signature gives the detections that are still possible.
+//! A signature gives the queries (of detections) that are still possible.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ const SIGNATURES_MAX: usize = 8_192;
 /// Most answers that are remembered of conditions over several columns, all together.
 const ANSWERS_MAX: usize = 65_536;
 
-/// A set of detections by its number in [`Recall`].
+/// A set of queries by its number in [`Recall`].
 pub(super) type ListId = u32;
 
 /// What is known of a signature.
@@ -26,7 +26,7 @@ pub(super) type ListId = u32;
 pub(super) struct Verdict {
     /// Number of the signature.
     pub signature: u32,
-    /// The detections that are still possible.
+    /// The queries that are still possible.
     pub list: ListId,
 }
 
@@ -80,7 +80,7 @@ impl Recall {
         }
     }
 
-    /// The number of a set of detections.
+    /// The number of a set of queries.
     pub fn number(&mut self, list: &[u32]) -> ListId {
         if let Some(known) = self.numbers.get(list) {
             return *known;
@@ -92,7 +92,7 @@ impl Recall {
         number
     }
 
-    /// The set of detections of a number.
+    /// The set of queries of a number.
     pub fn list(&self, number: ListId) -> &Arc<[u32]> {
         &self.lists[number as usize]
     }

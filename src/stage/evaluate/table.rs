@@ -34,6 +34,16 @@ impl<'b> Table<'b> {
         self
     }
 
+    /// One row as a table of its own.
+    pub fn row(&self, row: usize) -> Table<'b> {
+        let here = UInt32Array::from(vec![row as u32]);
+        let columns = self.columns.iter().map(|column| match column.get() {
+            Some(Some(array)) => OnceCell::from(picked(array, &here).ok()),
+            _ => OnceCell::new(),
+        });
+        Table { batch: self.batch, rows: self.rows.slice(row, 1), columns: columns.collect() }
+    }
+
     pub fn len(&self) -> usize {
         self.rows.len()
     }

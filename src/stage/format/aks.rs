@@ -3,7 +3,7 @@
 use super::decoder::{Around, Decoder};
 use super::shape::{Shape, text};
 use super::time;
-use super::write::Object;
+use crate::json::write::Object;
 use crate::json::{Cursor, JsonError, Text};
 use crate::model::{Cloud, EventSink, RejectReason, SkipReason};
 

@@ -3,7 +3,7 @@
 use super::decoder::{Around, Decoder};
 use super::shape::{Shape, text};
 use super::time;
-use super::write::{Object, literal};
+use crate::json::write::{Object, literal};
 use crate::json::{Cursor, JsonError};
 use crate::model::{Cloud, EventSink, RejectReason};
 

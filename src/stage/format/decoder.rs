@@ -63,6 +63,8 @@ pub(super) struct Decoder<'r, S: EventSink + ?Sized> {
     pub lane: &'r Lane,
     buffers: &'r mut Vec<Vec<u8>>,
     sink: &'r mut S,
+    /// The record as it came.
+    payload: &'r [u8],
     /// Elements told so far.
     index: u32,
     rejected: usize,
@@ -79,11 +81,12 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
         lane: &'r Lane,
         sink: &'r mut S,
     ) -> Decoder<'r, S> {
-        Decoder { options, origins, record, lane, buffers, sink, index: 0, rejected: 0, inflated: 0 }
+        Decoder { options, origins, record, lane, buffers, sink, payload: b"", index: 0, rejected: 0, inflated: 0 }
     }
 
     /// Unwraps the record's payload.
-    pub fn record(mut self, payload: &[u8]) {
+    pub fn record(mut self, payload: &'r [u8]) {
+        self.payload = payload;
         self.content(payload, &Around::default());
         if self.index == 0 {
             self.skip(SkipReason::Empty);
@@ -105,6 +108,10 @@ impl<'r, S: EventSink + ?Sized> Decoder<'r, S> {
     pub fn reject(&mut self, reason: RejectReason, detail: impl Into<String>, bytes: &[u8]) {
         self.rejected += 1;
         if self.rejected <= REJECTS_MAX {
+            let whole = trim(self.payload);
+            let whole = [Some(whole), whole.strip_suffix(TRUNCATED).map(trim)];
+            // All but the edges of the record: kept as it came.
+            let bytes = if whole.contains(&Some(bytes)) { self.payload } else { bytes };
             self.sink.reject(reason, detail.into(), self.index, bytes);
         }
         self.index = self.index.saturating_add(1);

@@ -9,9 +9,10 @@ use std::borrow::Cow;
 use super::decoder::{Around, Decoder};
 use super::gke_target::{Target, http_code};
 use super::origin::Parts;
+use super::query::query_value;
 use super::shape::{Shape, text};
 use super::time;
-use super::write::{Object, literal, query_value, string};
+use crate::json::write::{Object, literal, string};
 use crate::json::{Cursor, JsonError, Kind, Raw, Text};
 use crate::model::{Cloud, EventSink, RejectReason, SkipReason};
 
@@ -367,7 +368,7 @@ impl<'a> Entry<'a> {
         }
         event.key("responseStatus");
         let mut status = Object::open(event.out);
-        status.raw("metadata", Some(b"{}"));
+        status.raw("metadata", b"{}".as_slice());
         if is_failure {
             status.str("status", "Failure");
             status.text("message", message);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::write::Object;
+use crate::json::write::Object;
 
 /// API groups that are written without a domain; the name of any other is its labels in reverse.
 const BARE_GROUPS: [&str; 6] = ["core", "apps", "batch", "autoscaling", "policy", "extensions"];

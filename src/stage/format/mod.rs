@@ -27,9 +27,9 @@ mod inflate;
 mod lines;
 pub mod native;
 mod origin;
+mod query;
 mod shape;
 mod time;
-mod write;
 
 use std::sync::Arc;
 
@@ -39,25 +39,25 @@ use crate::model::{Cloud, EventSink, Lane, RawRecord};
 use decoder::Decoder;
 use origin::Origins;
 
-/// Which form a source's records are expected to have.
+/// What records look like.
 ///
 /// Collectors' wrappers, compression and lists are unwrapped whatever is set. A fixed form refuses the other clouds'
 /// envelopes and gives bare events its cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// Told by each record's content.
+    /// Found out for each record.
     #[default]
     Auto,
-    /// Events and lists as a kube-apiserver writes them.
+    /// `audit.k8s.io` events and lists of them, bare or in a log collector's wrapper.
     Native,
-    /// CloudWatch envelopes; bare events are EKS's.
+    /// CloudWatch Logs envelopes of Amazon EKS.
     Eks,
-    /// Azure Monitor records; bare events are AKS's.
+    /// Azure Monitor records of AKS.
     Aks,
-    /// Cloud Logging entries; bare events are GKE's.
+    /// Cloud Logging entries of GKE.
     Gke,
-    /// OpenShift's log forwarder; bare events are OpenShift's.
+    /// Events from OpenShift's log forwarder.
     OpenShift,
 }
 

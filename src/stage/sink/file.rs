@@ -7,6 +7,7 @@
 //! - Rotated files are named after the moment of rotation, `alerts-20261124T221133123Z.ndjson`, and sort by it.
 //! - A file that was moved away or deleted under us is noticed at `flush` and begun anew.
 //! - Pipes and devices are written to as they are, without any of this.
+//! - A write that fails is repeated for a minute; then, and at once where a device is full, the sink fails.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -62,6 +63,8 @@ pub(super) enum Access {
 #[derive(Debug)]
 pub(super) struct Lines {
     name: String,
+    /// False for pipes and devices.
+    regular: bool,
     file: Arc<Mutex<LineFile>>,
     retry: RetryPolicy,
     stats: Arc<SinkStats>,
@@ -75,14 +78,15 @@ impl Lines {
         stats: Arc<SinkStats>,
     ) -> Result<Self, SinkError> {
         let file = LineFile::open(target.clone(), access, crate::clock::now_ms)?;
-        Ok(Lines { name: target.path.display().to_string(), file: Arc::new(Mutex::new(file)), retry, stats })
+        let regular = file.regular;
+        Ok(Lines { name: target.path.display().to_string(), regular, file: Arc::new(Mutex::new(file)), retry, stats })
     }
 
     /// Writes lines (without their newlines), all or none.
     pub(super) async fn append(&self, lines: Vec<Bytes>) -> Result<(), SinkError> {
         let count = lines.len();
         let lines: Arc<[Bytes]> = lines.into();
-        until_done(&self.name, self.retry, &self.stats, || {
+        until_done(&self.name, self.retry, self.retry.file_patience, &self.stats, || {
             let lines = Arc::clone(&lines);
             self.locked(move |file| file.append(&lines))
         })
@@ -103,11 +107,16 @@ impl Lines {
     {
         let file = Arc::clone(&self.file);
         let name = self.name.clone();
+        let regular = self.regular;
         async move {
             let job =
                 tokio::task::spawn_blocking(move || work(&mut file.lock().unwrap_or_else(PoisonError::into_inner)));
             match job.await {
-                Ok(result) => result.map_err(|error| SinkError::external(format!("cannot write to `{name}`: {error}"))),
+                Ok(result) => result.map_err(|error| SinkError {
+                    // A device that is full stays so: there is nothing in it that could be deleted.
+                    retry: regular || error.kind() != io::ErrorKind::StorageFull,
+                    ..SinkError::external(format!("cannot write to `{name}`: {error}"))
+                }),
                 Err(error) => Err(SinkError::internal(format!("writing to `{name}` failed: {error}"))),
             }
         }
@@ -571,13 +580,32 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_full_disk_is_repeated_for_ever() {
-        let retry = RetryPolicy { delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(2) };
+    async fn a_full_device_is_one_error_at_once() {
         let stats = Arc::new(SinkStats::default());
-        let mut sink = FileSink::open(&FileTarget::plain("/dev/full"), retry, Arc::clone(&stats)).expect("there");
-        let delivery = alerts("f", 1);
-        let waited = tokio::time::timeout(Duration::from_millis(200), sink.deliver(&delivery)).await;
-        assert!(waited.is_err(), "it never gives up");
-        assert!(stats.read().retried > 3 && stats.read().delivered == 0);
+        let target = FileTarget::plain("/dev/full");
+        let mut sink = FileSink::open(&target, RetryPolicy::default(), Arc::clone(&stats)).expect("there");
+        let error = sink.deliver(&alerts("f", 1)).await.expect_err("nothing fits");
+        assert!(error.message.contains("cannot write to `/dev/full`") && !error.retry, "{error:?}");
+        assert_eq!((stats.read().retried, stats.read().delivered), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_cannot_be_written_is_given_up_after_a_while() {
+        let folder = folder();
+        let patience = Duration::from_millis(20);
+        let retry = RetryPolicy {
+            delay_min: Duration::from_millis(1),
+            delay_max: Duration::from_millis(2),
+            file_patience: patience,
+        };
+        let stats = Arc::new(SinkStats::default());
+        let target = FileTarget::plain(folder.path().join("alerts.ndjson"));
+        let mut sink = FileSink::open(&target, retry, Arc::clone(&stats)).expect("writable");
+        // As a file is that has become read-only.
+        let read_only = File::open(&target.path).expect("there");
+        sink.lines.file.lock().expect("no panic").file = read_only;
+        let error = sink.deliver(&alerts("f", 1)).await.expect_err("it cannot be written to");
+        assert!(error.message.contains("cannot write to"), "{error}");
+        assert!(stats.read().retried > 3 && stats.read().delivered == 0, "{:?}", stats.read());
     }
 }

@@ -11,14 +11,13 @@
 //! `offset`, `index`, `reason`, `detail`, `size`, `blake3`, and `cut: true` where the value is only the beginning.
 //!
 //! **Too large for the topic.** A dead letter is cut further. An alert is sent without its evidence; if even that is
-//! refused, it goes whole to the dead letters where there are some, is counted and logged, and the run goes on.
+//! refused, it is counted and logged with its uid, and the run goes on: the topic's limit is then too small for anything.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message as _, OwnedHeaders, OwnedMessage};
@@ -38,7 +37,6 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 /// Alerts into a topic.
 pub struct KafkaSink {
     outgoing: Outgoing,
-    oversize: Option<Box<dyn DeadLetterSink>>,
 }
 
 impl fmt::Debug for KafkaSink {
@@ -60,14 +58,7 @@ impl KafkaSink {
         events: Arc<dyn Events>,
         stats: Arc<SinkStats>,
     ) -> Result<KafkaSink, SinkError> {
-        Ok(KafkaSink { outgoing: Outgoing::open(target, given, events, stats)?, oversize: None })
-    }
-
-    /// Where alerts go that the topic does not take even without evidence.
-    #[must_use]
-    pub fn with_dead_letters(mut self, letters: Box<dyn DeadLetterSink>) -> KafkaSink {
-        self.oversize = Some(letters);
-        self
+        Ok(KafkaSink { outgoing: Outgoing::open(target, given, events, stats)? })
     }
 
     async fn send_all(&mut self, alerts: &[Alert]) -> Result<(), SinkError> {
@@ -88,32 +79,20 @@ impl KafkaSink {
                 None => false,
             };
             if !taken {
-                self.give_up(&uid, value).await?;
+                self.give_up(&uid, value.len());
             }
         }
         Ok(())
     }
 
-    async fn give_up(&mut self, uid: &str, value: &[u8]) -> Result<(), SinkError> {
-        let size = value.len();
+    fn give_up(&mut self, uid: &str, size: usize) {
         self.outgoing.stats.rejected(1);
         tracing::error!(
             uid,
             size,
             topic = self.outgoing.topic,
-            "alert is too large for its topic, even without evidence"
+            "alert is too large for its topic, even without evidence: raise the topic's max.message.bytes"
         );
-        let Some(letters) = &mut self.oversize else { return Ok(()) };
-        let letter = DeadLetter {
-            lane: format!("alerts/{}", self.outgoing.topic).into(),
-            offset: 0,
-            index: 0,
-            reason: "alert_too_large",
-            detail: format!("alert {uid} of {size} bytes is refused by the topic; raise its max.message.bytes"),
-            bytes: Bytes::copy_from_slice(value),
-        };
-        letters.deliver(&[letter]).await?;
-        letters.flush().await
     }
 }
 

@@ -240,7 +240,11 @@ mod tests {
     use crate::stage::sink::samples::{alert, alerts};
     use crate::stage::sink::{MemorySink, SinkError, SinkFuture};
 
-    const QUICK: RetryPolicy = RetryPolicy { delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(5) };
+    const QUICK: RetryPolicy = RetryPolicy {
+        delay_min: Duration::from_millis(1),
+        delay_max: Duration::from_millis(5),
+        file_patience: Duration::from_millis(5),
+    };
     const PATIENCE: Duration = Duration::from_secs(10);
 
     fn uids(sink: &MemorySink) -> Vec<String> {

@@ -128,11 +128,12 @@ fn read_files(
         let mut splitter = Splitter::new(lane as u32, Arc::clone(lanes), limits.clone(), intake.clone());
         let read = open(path).and_then(|mut reader| splitter.read_all(&mut reader, stop));
         match read {
-            Ok(Flow::On) => {}
+            Ok(Flow::On) => splitter.end(),
             Ok(Flow::Ended) => break,
             Err(error) => {
                 // What was read before a file breaks off is whole, but for its last line.
                 splitter.send(true);
+                splitter.end();
                 tracing::error!(path = %path.display(), %error, "cannot read a file");
                 failed.push(format!("{}: {error}", path.display()));
             }
@@ -269,12 +270,24 @@ impl Splitter {
         }
         self.offset += bytes.len() as u64;
         for part in records.chunks(self.limits.chunk_events) {
-            let chunk = Chunk { bytes: bytes.clone(), records: part.to_vec(), lanes: Arc::clone(&self.lanes) };
+            let chunk = Chunk {
+                bytes: bytes.clone(),
+                records: part.to_vec(),
+                lanes: Arc::clone(&self.lanes),
+                ended: Vec::new(),
+            };
             if self.intake.send(chunk).is_err() {
                 return Flow::Ended;
             }
         }
         Flow::On
+    }
+
+    /// Says that the lane has ended.
+    fn end(&self) {
+        let chunk = Chunk { lanes: Arc::clone(&self.lanes), ended: vec![self.lane], ..Chunk::default() };
+        // Whoever has stopped needs no end.
+        self.intake.send(chunk).ok();
     }
 
     /// A record that is longer than the limit is sent cut, once, and the rest of it is dropped.
@@ -294,7 +307,7 @@ impl Splitter {
         if std::mem::replace(&mut self.overlong, true) {
             return Flow::On;
         }
-        let chunk = Chunk { bytes, records: vec![record], lanes: Arc::clone(&self.lanes) };
+        let chunk = Chunk { bytes, records: vec![record], lanes: Arc::clone(&self.lanes), ended: Vec::new() };
         if self.intake.send(chunk).is_err() { Flow::Ended } else { Flow::On }
     }
 }

@@ -360,7 +360,7 @@ impl Receptionist {
             })
             .collect::<Vec<_>>();
         let end = *next + records.len() as u64;
-        match intake.try_send(Chunk { bytes, records, lanes: Arc::clone(&self.lanes) }) {
+        match intake.try_send(Chunk { bytes, records, lanes: Arc::clone(&self.lanes), ended: Vec::new() }) {
             Ok(()) => {
                 *next = end;
                 Ok(end)

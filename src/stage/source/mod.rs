@@ -63,6 +63,11 @@ pub trait Source: Send {
 pub trait Committer: Send + Sync {
     /// Everything before these positions, one for each lane that moved, is delivered.
     fn commit(&self, next: &[Position]) -> Result<(), SourceError>;
+
+    /// Whether a lane of this name is read here now; `None` where that never changes, or is not known yet.
+    fn holds(&self, _lane: &str) -> Option<bool> {
+        None
+    }
 }
 
 /// For sources that have nothing to remember, such as files that are read once.

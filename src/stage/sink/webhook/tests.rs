@@ -15,7 +15,11 @@ use super::*;
 use crate::stage::sink::samples::{alert, alerts, letter};
 use crate::stage::sink::{DeadLetterSink, Outbox, OutboxLimits, WebhookDeadLetters, Whose};
 
-const QUICK: RetryPolicy = RetryPolicy { delay_min: Duration::from_millis(1), delay_max: Duration::from_millis(20) };
+const QUICK: RetryPolicy = RetryPolicy {
+    delay_min: Duration::from_millis(1),
+    delay_max: Duration::from_millis(20),
+    file_patience: Duration::from_millis(20),
+};
 
 /// What the receiver answers to one request, and after how long.
 #[derive(Clone, Copy)]

@@ -23,7 +23,8 @@ const SILENT: Duration = Duration::from_secs(5);
 impl Reader {
     /// Takes partitions that the group gives us.
     pub(super) fn take_on(&mut self, consumer: &Client, partitions: TopicPartitionList) {
-        let (list, fresh) = self.starting_points(consumer, partitions);
+        let (mut list, fresh) = self.starting_points(consumer, partitions);
+        let resumed = self.go_on_from_state(&mut list, &fresh);
         let mut lanes = Vec::with_capacity(list.count());
         for element in list.elements() {
             let lane = self.lane(element.topic(), element.partition());
@@ -31,8 +32,14 @@ impl Reader {
                 Offset::Offset(next) => Some(next),
                 _ => None,
             };
-            let is_fresh = fresh.find_partition(element.topic(), element.partition()).is_some();
-            consumer.context().ledger.own(lane, next.filter(|_| !is_fresh), next);
+            let resumed = resumed.get(&(element.topic().to_owned(), element.partition()));
+            let is_fresh = resumed.is_none() && fresh.find_partition(element.topic(), element.partition()).is_some();
+            let committed = resumed.map_or(next.filter(|_| !is_fresh), |committed| *committed);
+            consumer.context().ledger.own(lane, committed, next);
+            if resumed.is_some() {
+                // Where the state is ahead, it ended between a snapshot and the commit that belongs to it.
+                consumer.context().ledger.acknowledge_start(lane);
+            }
             self.begin(lane, next);
             lanes.push((lane, is_fresh));
         }

@@ -70,6 +70,7 @@ impl Builder {
             bytes: Bytes::from(std::mem::take(&mut self.bytes)),
             records: std::mem::replace(&mut self.records, records),
             lanes: Arc::clone(lanes),
+            ended: Vec::new(),
         })
     }
 

@@ -29,6 +29,10 @@ impl Committer for GroupCommitter {
         self.0.acknowledge(next);
         Ok(())
     }
+
+    fn holds(&self, lane: &str) -> Option<bool> {
+        self.0.holds(lane)
+    }
 }
 
 /// Starts the thread; it ends when the ledger is closed or the consumer is gone.

@@ -76,6 +76,15 @@ impl Ledger {
         });
     }
 
+    /// Whether a partition, by the name of its lane, is ours; `None` before the group gave us any.
+    pub(super) fn holds(&self, lane: &str) -> Option<bool> {
+        let (topic, partition) = lane.rsplit_once('/')?;
+        let partition: i32 = partition.parse().ok()?;
+        let entries = &self.table().entries;
+        let found = entries.iter().find(|entry| &*entry.topic == topic && entry.partition == partition);
+        (!entries.is_empty()).then(|| found.is_some_and(|entry| entry.owned))
+    }
+
     pub(super) fn disown(&self, lane: LaneId) {
         self.change(lane, |entry| entry.owned = false);
     }
@@ -222,6 +231,20 @@ mod tests {
         assert!(done(&ledger, 100).is_empty());
         ledger.sent(0, 90, None);
         assert_eq!(done(&ledger, 90), [90]);
+    }
+
+    #[test]
+    fn whether_a_lane_is_ours_is_known_once_there_is_an_assignment() {
+        let empty = Ledger::default();
+        assert_eq!(empty.holds("t/0"), None);
+        let ledger = ledger();
+        assert_eq!(
+            (ledger.holds("t/0"), ledger.holds("t/1"), ledger.holds("u/0")),
+            (Some(true), Some(false), Some(false))
+        );
+        ledger.disown(0);
+        assert_eq!(ledger.holds("t/0"), Some(false));
+        assert_eq!(ledger.holds("no lane"), None);
     }
 
     #[test]

@@ -11,6 +11,8 @@
 //! - *revoke*: what was read is handed on, delivered and committed before the partitions go, within `drain`;
 //!   partitions that are lost already are let go at once, without a commit.
 //! - *stop*: nothing more is read; the same drain, then the group is left.
+//! - *state of an earlier run* ([`KafkaOptions::resume`]): a partition begins where that ends, before or behind the
+//!   group's position.
 //! - *expired or truncated offsets*: the gap is logged and counted, then the partition goes on with what is there.
 //!
 //! Positions are stored by a thread of their own ([`commits`]), out of what the [`ledger`] says is done.
@@ -25,6 +27,7 @@ mod lag;
 mod ledger;
 mod options;
 mod reader;
+mod resume;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,5 +1,6 @@
 //! What can be chosen about reading from Kafka, and how it is written in an address.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,9 @@ impl Clusters {
 pub struct KafkaOptions {
     pub topics: Vec<String>,
     pub start: Start,
+    /// Where partitions go on, by topic and partition, whatever the group's position is: the state of an earlier run
+    /// reaches so far. Holds for the first time that this run gets them.
+    pub resume: HashMap<(String, i32), i64>,
     /// End the run at the offsets that are the ends of the partitions when it starts.
     pub until_end: bool,
     pub clusters: Clusters,
@@ -132,6 +136,7 @@ impl KafkaOptions {
         let mut options = KafkaOptions {
             topics: address.topics.clone(),
             start: Start::default(),
+            resume: HashMap::new(),
             until_end: false,
             clusters: Clusters::default(),
             limits,

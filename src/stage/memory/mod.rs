@@ -1,0 +1,344 @@
+//! Detections with memory: sequences, what was never seen before, and other questions to more than one event.
+//!
+//! Rows that pass a detection's own conditions are kept, cut to the columns that somebody reads, and put in order: a
+//! [`Timeline`] for each cluster holds them back until the watermark has passed, takes out repeats, and then hands them
+//! on in order of (event time, event id), each once, one row for each request and step. Every kind of memory is a
+//! [`Recall`]: it is shown rows in that order, and is woken at the event times that it asks for. So what it answers is
+//! a function of the set of events, not of how they came.
+
+mod entry;
+mod first_seen;
+mod image;
+mod sequence;
+mod tables;
+mod timeline;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+
+pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
+use self::first_seen::FirstSeen;
+pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
+use self::sequence::Sequence;
+use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+use self::window::{Window, WindowRule};
+use crate::detection::{Detection, Memory as Kind};
+use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need};
+
+/// The memory of one detection in one cluster.
+///
+/// Rows and wakings come in order of event time; at the same time, rows come first.
+pub trait Recall: std::fmt::Debug + Send {
+    /// Takes in a row that passed the conditions of step `step` (0 but for sequences).
+    fn see(&mut self, step: usize, entry: &Entry, out: &mut Vec<Finding>);
+
+    /// The next event time, microseconds since the epoch, at which it wants to be woken though no row came. `None`
+    /// where nothing can change without a row: at the end of finite input memories are woken until all say so.
+    fn due(&self) -> Option<i64> {
+        None
+    }
+
+    /// Wakes it: all rows up to `at_us` have been seen, none after it.
+    fn wake(&mut self, _at_us: i64, _out: &mut Vec<Finding>) {}
+
+    /// What it remembers, as named tables; put back by [`Recall::restore`] into a fresh one of the same detection.
+    fn save(&self) -> Vec<(String, RecordBatch)>;
+
+    /// Takes back what [`Recall::save`] gave.
+    ///
+    /// # Errors
+    /// Says which table is not as expected; the memory is then as it was.
+    fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String>;
+
+    /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
+    fn failures(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// How much it holds now.
+    fn size(&self) -> Size;
+
+    /// What the tables of [`Recall::save`] can be used with.
+    fn bound(&self) -> Bound {
+        Bound::default()
+    }
+}
+
+/// What saved tables depend on, beside what the detection asks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Bound {
+    /// They hold rows of the table `audit`.
+    pub rows: bool,
+    /// They hold what only the same version of the SQL engine understands.
+    pub engine: bool,
+}
+
+/// How much a memory holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Events that are kept.
+    pub rows: u64,
+    /// Keys that are remembered.
+    pub keys: u64,
+    /// Bytes of both, as far as they are counted.
+    pub bytes: u64,
+    /// What was dropped for want of room since the start.
+    pub shed: u64,
+}
+
+/// What alerts show of an event that is not decoded again: who did what to what, from where, and how it ended.
+const SHOWN: [Column; 34] = [
+    Column::EventId,
+    Column::RequestId,
+    Column::AuditId,
+    Column::Stage,
+    Column::Level,
+    Column::EventTime,
+    Column::RequestTime,
+    Column::Cloud,
+    Column::Account,
+    Column::Region,
+    Column::Cluster,
+    Column::ClusterId,
+    Column::Verb,
+    Column::Uri,
+    Column::DryRun,
+    Column::ApiGroup,
+    Column::ApiVersion,
+    Column::Resource,
+    Column::Subresource,
+    Column::Namespace,
+    Column::Name,
+    Column::UserAgent,
+    Column::SourceIps,
+    Column::SourceIp,
+    Column::ObjectUid,
+    Column::UserName,
+    Column::UserUid,
+    Column::UserGroups,
+    Column::CredentialId,
+    Column::ImpersonatedUser,
+    Column::ServiceAccount,
+    Column::ResponseCode,
+    Column::ResponseReason,
+    Column::Decision,
+];
+
+/// Bounds and settings.
+#[derive(Debug, Clone)]
+pub struct MemoryOptions {
+    /// How far events may be out of order within a lane.
+    pub lateness: Duration,
+    /// How long a lane must be silent to be idle.
+    pub silence: Duration,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> MemoryOptions {
+        MemoryOptions { lateness: Duration::from_secs(60), silence: Duration::from_secs(60) }
+    }
+}
+
+/// What became of the rows that were kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemoryCounts {
+    /// Rows taken in.
+    pub kept: u64,
+    /// Rows that were there already.
+    pub duplicates: u64,
+    /// Rows that came after the watermark had passed them: detections without memory saw them, these did not.
+    pub late: u64,
+    /// Rows that wait for the watermark now.
+    pub held: u64,
+}
+
+/// All memories of a run.
+#[derive(Debug)]
+pub struct Memory {
+    kinds: Kinds,
+    need: Arc<Need>,
+    lateness_us: i64,
+    silence_us: i64,
+    timelines: BTreeMap<Arc<str>, Timeline>,
+    counts: MemoryCounts,
+}
+
+impl Memory {
+    /// The memories of a set of detections, of which findings name the index; `None` where none has one. `also` are
+    /// columns that somebody else reads of the rows that are kept, such as exceptions.
+    pub fn new(detections: &[Arc<Detection>], also: ColumnSet, options: &MemoryOptions) -> Option<Memory> {
+        let with_memory = || detections.iter().filter(|detection| detection.memory.is_some());
+        with_memory().next()?;
+        let shown: ColumnSet = SHOWN.into_iter().collect();
+        let columns = with_memory().fold(shown.union(also), |all, detection| all.union(detection.kept_columns()));
+        let mut bodies = Bodies::default();
+        if columns.any_body() {
+            bodies.add(None, None, columns);
+        }
+        Some(Memory {
+            kinds: Kinds::new(detections, shown),
+            need: Arc::new(Need { columns, bodies, ..Need::default() }),
+            lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
+            silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
+            timelines: BTreeMap::new(),
+            counts: MemoryCounts::default(),
+        })
+    }
+
+    /// The columns of rows that are kept.
+    pub fn need(&self) -> &Arc<Need> {
+        &self.need
+    }
+
+    /// Takes in what came of one chunk of a source, and answers what has become true by it, in order of event time.
+    ///
+    /// `now_us` is a clock of the caller, by which lanes are told to be idle.
+    pub fn take(
+        &mut self,
+        source: usize,
+        (heard, kept, ended): (&[Heard], &[KeptMatches], &[LaneId]),
+        now_us: i64,
+    ) -> Vec<Finding> {
+        for one in heard {
+            let timeline = self.timelines.entry(Arc::clone(&one.cluster_id));
+            let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
+            timeline.heard((source, one.lane), one.newest_us, now_us);
+        }
+        kept.iter().for_each(|kept| self.keep(kept));
+        let mut out = Vec::new();
+        for timeline in self.timelines.values_mut() {
+            if let Some(until_us) = timeline.complete_until(self.lateness_us) {
+                timeline.advance(until_us, &self.kinds, &mut out);
+            }
+            ended.iter().for_each(|lane| timeline.ended((source, *lane)));
+        }
+        out
+    }
+
+    /// Lets lanes that were silent for long hold nothing back any more. To be called when nothing waits to be taken in:
+    /// a lane is not idle because its reader is busy.
+    pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
+        let mut out = Vec::new();
+        for timeline in self.timelines.values_mut() {
+            if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
+                timeline.advance(until_us, &self.kinds, &mut out);
+            }
+        }
+        out
+    }
+
+    /// The input is over: every row is released and every window closes.
+    pub fn finish(&mut self) -> Vec<Finding> {
+        let mut out = Vec::new();
+        self.timelines.values_mut().for_each(|timeline| timeline.advance(i64::MAX, &self.kinds, &mut out));
+        out
+    }
+
+    /// What became of the rows so far.
+    pub fn counts(&self) -> MemoryCounts {
+        MemoryCounts { held: self.timelines.values().map(|timeline| timeline.held() as u64).sum(), ..self.counts }
+    }
+
+    /// The watermark of each cluster, microseconds since the epoch.
+    pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
+        self.timelines.iter().map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
+    }
+
+    /// What went wrong since somebody last asked: index of the detection, and how.
+    pub fn failures(&mut self) -> Vec<(usize, String)> {
+        self.timelines.values_mut().flat_map(Timeline::failures).collect()
+    }
+
+    /// How much each detection remembers, over all clusters; by its index.
+    pub fn sizes(&self) -> BTreeMap<usize, Size> {
+        let mut sizes: BTreeMap<usize, Size> = BTreeMap::new();
+        for (detection, recall) in self.timelines.values().flat_map(Timeline::recalls) {
+            let (sum, more) = (sizes.entry(detection).or_default(), recall.size());
+            sum.rows += more.rows;
+            sum.keys += more.keys;
+            sum.bytes += more.bytes;
+            sum.shed += more.shed;
+        }
+        sizes
+    }
+
+    fn keep(&mut self, kept: &KeptMatches) {
+        let rows = Arc::new(Kept::new(kept.rows.clone()));
+        for matches in kept.matches.chunk_by(|left, right| left.row == right.row) {
+            let Some(row) = matches.first().map(|found| found.row) else { continue };
+            let (Some(event_us), Some(cluster)) = (rows.event_us(row), rows.text(Column::ClusterId, row)) else {
+                continue;
+            };
+            let Some(timeline) = self.timelines.get_mut(cluster) else { continue };
+            let mut matches: Vec<HeldMatch> = matches.iter().map(HeldMatch::of).collect();
+            matches.sort_by_key(|found| (found.detection, std::cmp::Reverse(found.step)));
+            let event = rows.text(Column::EventId, row).map_or(0, number);
+            match timeline.take(event_us, event, Held { kept: Arc::clone(&rows), row, matches }) {
+                Taken::Held => self.counts.kept += 1,
+                Taken::Duplicate => self.counts.duplicates += 1,
+                Taken::Late => self.counts.late += 1,
+            }
+        }
+    }
+}
+
+/// How far each lane of a chunk has come, from the event times of all its rows: `rows` are lane, key of the cluster,
+/// event time and arrival.
+pub fn heard<'a>(rows: impl Iterator<Item = (LaneId, &'a str, i64, Option<i64>)>) -> Vec<Heard> {
+    let mut heard: Vec<Heard> = Vec::new();
+    for (lane, cluster, event_us, arrival_ms) in rows {
+        let event_us = clamped(event_us, arrival_ms);
+        match heard.iter_mut().rfind(|one| one.lane == lane && &*one.cluster_id == cluster) {
+            Some(one) => {
+                one.newest_us = one.newest_us.max(event_us);
+                one.oldest_us = one.oldest_us.min(event_us);
+            }
+            None => heard.push(Heard { lane, cluster_id: cluster.into(), oldest_us: event_us, newest_us: event_us }),
+        }
+    }
+    heard
+}
+
+/// Makes memories of detections.
+#[derive(Debug)]
+struct Kinds {
+    detections: Vec<Arc<Detection>>,
+    /// By index of the detection: what its windows have in common.
+    windows: BTreeMap<usize, Arc<WindowRule>>,
+}
+
+impl Kinds {
+    fn new(detections: &[Arc<Detection>], shown: ColumnSet) -> Kinds {
+        let mut windows = BTreeMap::new();
+        for (index, detection) in detections.iter().enumerate() {
+            let Some(Kind::Window { spec, plan }) = &detection.memory else { continue };
+            let entity: Vec<Field> = detection.entity.iter().map(|name| Field::new(name)).collect();
+            let rule = WindowRule::new(index, Arc::clone(plan), spec, &entity, suppress_us(detection), shown);
+            windows.insert(index, Arc::new(rule.expect("the loader has checked the window and its entity")));
+        }
+        Kinds { detections: detections.to_vec(), windows }
+    }
+}
+
+impl Memories for Kinds {
+    fn make(&self, index: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>> {
+        let detection = self.detections.get(index)?;
+        let cluster_id = Arc::clone(cluster_id);
+        Some(match detection.memory.as_ref()? {
+            Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),
+            Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us(detection))),
+            Kind::Window { .. } => Box::new(Window::new(Arc::clone(self.windows.get(&index)?), cluster_id)),
+        })
+    }
+}
+
+fn suppress_us(detection: &Detection) -> i64 {
+    i64::try_from(detection.suppress.as_micros()).unwrap_or(i64::MAX)
+}
