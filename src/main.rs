@@ -63,7 +63,7 @@ fn run(command: &Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Run(args) => cli::run::run(args),
         Command::Test(args) => cli::test::run(args),
-        Command::Lint(args) => Ok(cli::lint::run(args)),
+        Command::Lint(args) => cli::lint::run(args),
         Command::Explain(args) => cli::explain::run(args),
         Command::New(args) => cli::new::run(args),
         Command::Import(args) => cli::import::run(args),

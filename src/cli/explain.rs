@@ -14,6 +14,7 @@ use crate::detection::Detection;
 use crate::flow::work::{SourceSettings, Worker, chunk_of};
 use crate::model::{ColumnSet, Lane};
 use crate::stage::evaluate::{DetectionReport, Evaluator};
+use crate::stage::memory;
 
 /// Show how a detection is evaluated
 #[derive(Debug, clap::Args)]
@@ -79,9 +80,10 @@ pub fn run(args: &ExplainArgs) -> Result<ExitCode, Failure> {
         }
     };
     let report = all.explain(index);
+    let memory = memory::describe(&set.detections, index);
     match args.format {
-        Format::Human => human(detection, &report, &cost),
-        Format::Json => println!("{}", as_json(detection, &report, &cost)),
+        Format::Human => human(detection, &report, memory.as_deref(), &cost),
+        Format::Json => println!("{}", as_json(detection, &report, memory.as_deref(), &cost)),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -121,7 +123,7 @@ fn names(columns: ColumnSet) -> Vec<&'static str> {
     columns.iter().map(|column| column.name()).collect()
 }
 
-fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
+fn human(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) {
     let any =
         |values: &Option<Vec<String>>| values.as_ref().map_or_else(|| "any".to_owned(), |values| values.join(", "));
     println!("{}: {}", detection.id, detection.title);
@@ -136,13 +138,17 @@ fn human(detection: &Detection, report: &DetectionReport, cost: &Cost) {
         println!("    {}", shortened(&condition.text));
         println!("      {}, shared by {} detections", condition.how, condition.shared_by);
     }
+    if let Some(memory) = memory {
+        println!("  memory, of the events that pass:");
+        memory.lines().for_each(|line| println!("    {line}"));
+    }
     println!(
         "  cost       {:.0} ns an event to evaluate, {:.0} ns to decode what it reads ({} events, {} matches)",
         cost.evaluate_ns, cost.decode_ns, cost.events, cost.matches
     );
 }
 
-fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serde_json::Value {
+fn as_json(detection: &Detection, report: &DetectionReport, memory: Option<&str>, cost: &Cost) -> serde_json::Value {
     let conditions: Vec<serde_json::Value> = report
         .conditions
         .iter()
@@ -157,6 +163,7 @@ fn as_json(detection: &Detection, report: &DetectionReport, cost: &Cost) -> serd
         "verbs": report.verbs,
         "columns": names(detection.plan.columns),
         "general": report.general,
+        "memory": memory.map(|memory| memory.lines().collect::<Vec<_>>()),
         "conditions": conditions,
         "cost": {
             "events": cost.events,

@@ -123,8 +123,8 @@ impl Problems {
 enum Refusal {
     /// Parts of it cannot be said.
     Problems(Vec<Problem>),
-    /// It is about something else.
-    Foreign(String),
+    /// It is about something else, or switched off.
+    Skipped(String),
     /// The file is not what it should be.
     Unreadable(String),
 }
@@ -285,7 +285,7 @@ fn json_line(done: &Done) -> Json {
                 problems.iter().map(|one| json!({ "at": one.place, "reason": one.reason })).collect();
             json!({ "outcome": "refused", "problems": problems })
         }
-        Err(Refusal::Foreign(reason)) => json!({ "outcome": "skipped", "reason": reason }),
+        Err(Refusal::Skipped(reason)) => json!({ "outcome": "skipped", "reason": reason }),
         Err(Refusal::Unreadable(reason)) => json!({ "outcome": "unreadable", "reason": reason }),
     };
     if let (Some(line), Json::Object(more)) = (line.as_object_mut(), more) {
@@ -308,7 +308,7 @@ fn report(done: &[Done], to_stdout: bool) {
                 let _ = writeln!(out, "refused     {}  ({})", one.name, one.file);
                 problems.iter().try_for_each(|one| writeln!(out, "            {}: {}", one.place, one.reason))
             }
-            Err(Refusal::Foreign(reason)) => writeln!(out, "skipped     {}: {reason}", one.name),
+            Err(Refusal::Skipped(reason)) => writeln!(out, "skipped     {}: {reason}", one.name),
             Err(Refusal::Unreadable(reason)) => writeln!(out, "unreadable  {}: {reason}", one.file),
         };
     }
@@ -335,7 +335,7 @@ impl Counts {
             match &one.result {
                 Ok(_) => counts.converted += 1,
                 Err(Refusal::Problems(_)) => counts.refused += 1,
-                Err(Refusal::Foreign(_)) => counts.skipped += 1,
+                Err(Refusal::Skipped(_)) => counts.skipped += 1,
                 Err(Refusal::Unreadable(_)) => counts.unreadable += 1,
             }
         }
@@ -346,7 +346,7 @@ impl Counts {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Counts { converted, refused, skipped, unreadable } = self;
-        write!(f, "{converted} converted, {refused} refused, {skipped} about other logs")?;
+        write!(f, "{converted} converted, {refused} refused, {skipped} skipped")?;
         if *unreadable > 0 { write!(f, ", {unreadable} files unreadable") } else { Ok(()) }
     }
 }

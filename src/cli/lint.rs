@@ -4,16 +4,19 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::config::ConfigArgs;
 use super::diagnostics::{Format, Report};
+use super::exit::Failure;
 use crate::clock;
+use crate::config;
 use crate::detection::{self, Code, Diagnostic, Level, Span, files};
 
 /// Check detections, lists and exceptions: every mistake of every file at once
 ///
-/// Without paths the shipped pack is checked.
+/// Without paths, the shipped pack is checked together with the detections and exceptions that the configuration names.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct LintArgs {
-    /// Files or directories; without any, the shipped detections and those that the configuration names.
+    /// Files or directories; without any, the shipped detections and what the configuration names.
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// How findings are written.
@@ -22,9 +25,8 @@ pub struct LintArgs {
     /// Exit with 1 when there are warnings.
     #[arg(long)]
     pub deny_warnings: bool,
-    /// Directories that the configuration names; `main` fills them in.
-    #[arg(skip)]
-    pub configured: Vec<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// What linting gave.
@@ -51,9 +53,12 @@ impl Outcome {
 }
 
 /// Lints and writes: findings to stdout, a summary to stderr.
-pub fn run(args: &LintArgs) -> ExitCode {
+///
+/// # Errors
+/// Exit code 3 where no paths are given and the configuration is wrong.
+pub fn run(args: &LintArgs) -> Result<ExitCode, Failure> {
     use std::io::Write as _;
-    let outcome = lint(args);
+    let outcome = lint(args, &configured(args)?);
     let text = outcome.report.render(args.format, true);
     // `anstream` takes the colours out where nobody would see them. A reader that went away needs no answer.
     let _ = anstream::stdout().write_all(text.as_bytes());
@@ -69,12 +74,21 @@ pub fn run(args: &LintArgs) -> ExitCode {
         count(Level::Error),
         count(Level::Warning)
     );
-    ExitCode::from(outcome.exit_code(args.deny_warnings))
+    Ok(ExitCode::from(outcome.exit_code(args.deny_warnings)))
+}
+
+/// What the configuration names; nothing where paths are given, as then it does not matter.
+fn configured(args: &LintArgs) -> Result<Vec<PathBuf>, Failure> {
+    if !args.paths.is_empty() {
+        return Ok(Vec::new());
+    }
+    let config = config::load(&args.config.layers()?)?.config;
+    Ok(config.detections.paths.into_iter().chain(config.exceptions.paths).collect())
 }
 
 /// Lints without writing anything.
-pub fn lint(args: &LintArgs) -> Outcome {
-    let mut read = files::read(if args.paths.is_empty() { &args.configured } else { &args.paths });
+pub fn lint(args: &LintArgs, configured: &[PathBuf]) -> Outcome {
+    let mut read = files::read(if args.paths.is_empty() { configured } else { &args.paths });
     if args.paths.is_empty() {
         read.files.extend(files::shipped());
     }
@@ -104,7 +118,7 @@ mod tests {
 
     fn code(paths: &[&std::path::Path], deny_warnings: bool) -> (u8, Outcome) {
         let args = LintArgs { paths: paths.iter().map(|path| path.to_path_buf()).collect(), ..LintArgs::default() };
-        let outcome = lint(&args);
+        let outcome = lint(&args, &[]);
         (outcome.exit_code(deny_warnings), outcome)
     }
 

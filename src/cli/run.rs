@@ -592,9 +592,10 @@ fn report(summary: &Summary) {
     let megabytes = summary.bytes as f64 / 1e6;
     let rate = if summary.seconds > 0.0 { summary.events as f64 / summary.seconds } else { 0.0 };
     anstream::eprintln!(
-        "{} alerts{}{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
+        "{} alerts{}{}{} from {} events ({:.1} MB, {:.0} events/s); {} skipped, {} unreadable, {} truncated",
         summary.alerts,
         if by_severity.is_empty() { String::new() } else { format!(" ({})", by_severity.join(", ")) },
+        if summary.updates > 0 { format!(", {} updates of them", summary.updates) } else { String::new() },
         if summary.hidden > 0 { format!(", {} matches hidden by exceptions,", summary.hidden) } else { String::new() },
         summary.events,
         megabytes,

@@ -57,7 +57,7 @@ fn free_place(base: &Path) -> std::io::Result<(PathBuf, File)> {
             1 => base.to_owned(),
             number => PathBuf::from(format!("{}-{number}", base.display())),
         };
-        std::fs::create_dir_all(&path)?;
+        StateStore::open(&path.display().to_string()).map_err(std::io::Error::other)?;
         let lock = File::options().create(true).truncate(false).write(true).open(path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => return Ok((path, lock)),

@@ -142,7 +142,7 @@ codes! {
     SilentNegation "KT0107" Warning "negation is null where a cloud does not deliver the column";
     AttemptOrSuccess "KT0108" Warning "does not say whether it wants attempts or successes";
     General "KT0109" Warning "not a plain filter";
-    OddFolder "KT0110" Warning "folder is no tactic";
+    OddFolder "KT0110" Warning "folder is nearly a tactic";
     Expired "KT0111" Warning "exception has expired";
     UnknownDetection "KT0112" Warning "exception names no loaded detection";
     DuplicateEntry "KT0113" Warning "list entry given twice";
@@ -161,6 +161,11 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
     };
     let scored = known.into_iter().filter_map(|candidate| Some((score(candidate)?, candidate)));
     scored.max_by(|left, right| left.0.total_cmp(&right.0)).map(|(_, candidate)| candidate)
+}
+
+/// The known word of which this one is a slip: closer than what [`did_you_mean`] guesses.
+pub fn nearly<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    did_you_mean(word, known).filter(|known| strsim::normalized_damerau_levenshtein(word, known) >= 0.8)
 }
 
 /// `did you mean 'x'?` for a help line.
@@ -186,5 +191,7 @@ mod tests {
         let known = ["severity", "status", "summary"];
         assert_eq!(did_you_mean("severty", known), Some("severity"));
         assert_eq!(did_you_mean("xyz", known), None);
+        assert_eq!(nearly("persistance", ["persistence", "execution"]), Some("persistence"));
+        assert_eq!(nearly("detections", ["execution"]), None);
     }
 }

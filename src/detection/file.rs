@@ -11,6 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::memory::{FirstSeenSpec, HabitSpec, Length, SequenceSpec, WindowSpec};
+use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
 use crate::model::Severity;
 
 /// A detection: one SQL query over Kubernetes audit events, why it matters, and the events that prove it.
@@ -60,6 +61,22 @@ pub struct DetectionFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "FirstSeenSpec")]
     pub first_seen: Option<FirstSeenSpec>,
+    /// Fires for what is improbable for whoever did it and for its peers, with the reasons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "AnomalySpec")]
+    pub anomaly: Option<AnomalySpec>,
+    /// Fires when there is more than the past explains.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SpikeSpec")]
+    pub spike: Option<SpikeSpec>,
+    /// Fires when events stay away for longer than they ever did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "SilenceSpec")]
+    pub silence: Option<SilenceSpec>,
+    /// Fires when a request begins to come at exact intervals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "RhythmSpec")]
+    pub rhythm: Option<RhythmSpec>,
     /// Columns that say what the alert is about; repeats about the same values become one alert.
     #[schemars(length(min = 1))]
     pub entity: Vec<String>,

@@ -144,7 +144,7 @@ impl Linter<'_> {
             self.report(Code::ResourceWithoutGroup, self.at(sql, *place), "'resource' without 'api_group'", help);
         }
         let outcome = OUTCOME.iter().any(|column| facts.columns.contains_key(*column));
-        if self.detection.status == Status::Stable && !outcome {
+        if self.detection.status == Status::Stable && !outcome && !self.detection.reads_alerts() {
             let help = "add response_code BETWEEN 200 AND 299 (and dry_run IS NOT TRUE) for successes, or \
                         response_code IS NOT NULL where attempts count";
             self.report(Code::AttemptOrSuccess, key, "does it want attempts or successes?", help);

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::file::{DetectionFile, SampleEvent, duration, merge_patch};
+use super::memory_baseline::{AnomalySpec, RhythmSpec, SilenceSpec, SpikeSpec};
 use crate::sql::{EventPlan, WindowPlan};
 
 /// A length of time: a whole number with s, m, h or d, such as 15m.
@@ -61,6 +62,9 @@ pub struct WindowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Length")]
     pub every: Option<Length>,
+    /// Tell as soon as the condition is true, not at the end of `every`; only where further events cannot make it false.
+    #[serde(default)]
+    pub early: bool,
 }
 
 impl WindowSpec {
@@ -175,6 +179,14 @@ pub enum Memory {
     },
     /// Combinations of values that were seen before.
     FirstSeen(FirstSeenSpec),
+    /// How often keys and their peers did what.
+    Anomaly(AnomalySpec),
+    /// How much of it there was.
+    Spike(SpikeSpec),
+    /// How long keys were quiet.
+    Silence(SilenceSpec),
+    /// At what intervals requests came.
+    Rhythm(RhythmSpec),
     /// The events of a sliding window.
     Window { spec: WindowSpec, plan: Arc<WindowPlan> },
 }
@@ -185,6 +197,10 @@ impl Memory {
         match self {
             Memory::Sequence { .. } => "sequence",
             Memory::FirstSeen(_) => "first_seen",
+            Memory::Anomaly(_) => "anomaly",
+            Memory::Spike(_) => "spike",
+            Memory::Silence(_) => "silence",
+            Memory::Rhythm(_) => "rhythm",
             Memory::Window { .. } => "window",
         }
     }
@@ -194,7 +210,27 @@ impl Memory {
         match self {
             Memory::Sequence { spec, .. } => vec![("by", &spec.by)],
             Memory::FirstSeen(spec) => vec![("of", &spec.of), ("per", &spec.per)],
+            Memory::Anomaly(spec) => vec![
+                ("features", &spec.features),
+                ("per", &spec.per),
+                ("peers", &spec.peers),
+                ("when", spec.when.as_slice()),
+            ],
+            Memory::Spike(spec) => vec![("per", &spec.per), ("of", &spec.of), ("peers", &spec.peers)],
+            Memory::Silence(spec) => vec![("per", &spec.per)],
+            Memory::Rhythm(spec) => vec![("per", &spec.per)],
             Memory::Window { .. } => Vec::new(),
+        }
+    }
+
+    /// What it computes for each finding, beside the SELECT list: names that the summary may use.
+    pub fn gives(&self) -> &'static [&'static str] {
+        match self {
+            Memory::Sequence { .. } | Memory::FirstSeen(_) | Memory::Window { .. } => &[],
+            Memory::Anomaly(_) => &["score", "reasons", "usual"],
+            Memory::Spike(_) => &["count", "limit", "usual", "reasons"],
+            Memory::Silence(_) => &["quiet_since", "quiet_minutes", "limit_minutes", "usual"],
+            Memory::Rhythm(_) => &["interval_seconds", "beats", "since", "usual"],
         }
     }
 
@@ -205,11 +241,35 @@ impl Memory {
 }
 
 impl DetectionFile {
+    /// What compares with what is usual, taken out of the file.
+    ///
+    /// # Errors
+    /// Names the key whose values cannot be, and says what is wrong with them.
+    pub(super) fn take_baseline(&mut self) -> Result<Option<Memory>, (&'static str, String)> {
+        if let Some(spec) = self.anomaly.take() {
+            return spec.check().map(|()| Some(Memory::Anomaly(spec))).map_err(|error| ("anomaly", error));
+        }
+        if let Some(spec) = self.spike.take() {
+            return spec.check().map(|()| Some(Memory::Spike(spec))).map_err(|error| ("spike", error));
+        }
+        if let Some(spec) = self.silence.take() {
+            return spec.check().map(|()| Some(Memory::Silence(spec))).map_err(|error| ("silence", error));
+        }
+        if let Some(spec) = self.rhythm.take() {
+            return spec.check().map(|()| Some(Memory::Rhythm(spec))).map_err(|error| ("rhythm", error));
+        }
+        Ok(None)
+    }
+
     /// The keys of the file that give it a memory.
     pub(super) fn memory_keys(&self) -> Vec<&'static str> {
         let keys = [
             ("sequence", self.sequence.is_some()),
             ("first_seen", self.first_seen.is_some()),
+            ("anomaly", self.anomaly.is_some()),
+            ("spike", self.spike.is_some()),
+            ("silence", self.silence.is_some()),
+            ("rhythm", self.rhythm.is_some()),
             ("window", self.window.is_some()),
         ];
         keys.into_iter().filter_map(|(key, given)| given.then_some(key)).collect()

@@ -13,6 +13,7 @@ mod fingerprint;
 mod lint;
 mod lint_sql;
 mod memory;
+mod memory_baseline;
 mod pack;
 pub mod schema;
 mod shape;
@@ -30,5 +31,6 @@ pub use file::{
 };
 pub use lint::lint;
 pub use memory::{FirstSeenSpec, HabitSpec, Length, Memory, SequenceSpec, StepSpec, WindowSpec};
+pub use memory_baseline::{AnomalySpec, IDLE, RhythmSpec, SilenceSpec, SpikeSpec};
 pub use pack::{Detection, DetectionSet, Document, Exception, Loaded, SourceFile, load};
 pub use summary::{Placeholder, Summary, SummaryError};

@@ -12,8 +12,8 @@ use chrono::NaiveDate;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 
-use super::attack::Attack;
-use super::diagnostic::{Code, Diagnostic, Span, suggest};
+use super::attack::{Attack, AttackError};
+use super::diagnostic::{Code, Diagnostic, Span, nearly, suggest};
 use super::file::{AcceptedMutant, Case, DetectionFile, EventSpec, ExceptionsFile, ListFile, Status, Use};
 use super::memory::{self, HabitSpec, Memory, SequenceSpec, WindowSpec};
 use super::schema;
@@ -73,6 +73,11 @@ impl Detection {
             _ => &[],
         };
         std::iter::once(&self.plan).chain(further)
+    }
+
+    /// Whether it is about alerts instead of events.
+    pub fn reads_alerts(&self) -> bool {
+        matches!(&self.memory, Some(Memory::Window { plan, .. }) if plan.alerts)
     }
 
     /// The columns that its memory reads or shows.
@@ -200,6 +205,8 @@ enum FileKind {
 struct Loader {
     diagnostics: Vec<Diagnostic>,
     detections: Vec<(DetectionFile, Document)>,
+    /// Detections whose shape is wrong, so that only parts of them can be checked.
+    misshapen: Vec<Document>,
     exceptions: Vec<(ExceptionsFile, Document)>,
     lists: BTreeMap<String, Vec<String>>,
     samples: BTreeMap<String, Json>,
@@ -217,11 +224,10 @@ impl Loader {
         let document = Document { file: Arc::clone(&file.path), text: Arc::clone(&file.text), root };
         match kind_of(&document) {
             FileKind::List => self.list(&document),
-            FileKind::Detection if !file.support => {
-                if let Some(parsed) = self.typed(&schema::DETECTION, &document) {
-                    self.detections.push((parsed, document));
-                }
-            }
+            FileKind::Detection if !file.support => match self.typed(&schema::DETECTION, &document) {
+                Some(parsed) => self.detections.push((parsed, document)),
+                None => self.misshapen.push(document),
+            },
             FileKind::Exceptions if !file.support => {
                 if let Some(parsed) = self.typed(&schema::EXCEPTIONS, &document) {
                     self.exceptions.push((parsed, document));
@@ -306,6 +312,9 @@ impl Loader {
             }
             documents.insert(Arc::clone(&document.file), document);
         }
+        for document in std::mem::take(&mut self.misshapen) {
+            Check { document: &document, planner: &planner, samples: &self.samples }.parts(&mut self.diagnostics);
+        }
         let mut exceptions = Vec::new();
         for (file, document) in std::mem::take(&mut self.exceptions) {
             let known = || detections.keys().map(String::as_str);
@@ -386,7 +395,11 @@ impl Check<'_> {
         let output = plan.as_ref().map(|plan| plan.output.as_slice());
         let plain = file.sql.split_whitespace().take(2).collect::<Vec<_>>().join(" ").eq_ignore_ascii_case("SELECT *");
         if let Some(output) = output.or(plain.then_some(&[])) {
-            self.columns(&file, summary.as_ref(), output, found);
+            let alerts = matches!(&memory, Some(Memory::Window { plan, .. }) if plan.alerts);
+            let gives = memory.as_ref().map_or(&[][..], Memory::gives);
+            let computed: Vec<String> =
+                output.iter().cloned().chain(gives.iter().map(|name| (*name).to_owned())).collect();
+            self.columns(&file, summary.as_ref(), (&computed, alerts), found);
             self.memory_columns(memory.as_ref(), output, found);
         }
         let warnings_only = found.iter().skip(before).all(|diagnostic| diagnostic.level < super::Level::Error);
@@ -417,6 +430,22 @@ impl Check<'_> {
         }
     }
 
+    /// What can be known of a file whose shape is wrong: its ATT&CK places and its query, where they are texts.
+    fn parts(&self, found: &mut Vec<Diagnostic>) {
+        let root = &self.document.root;
+        for (index, place) in root.get("attack").map(Node::items).unwrap_or_default().iter().enumerate() {
+            if let Value::Text(text) = &place.value {
+                self.attack_place(index, text, found);
+            }
+        }
+        let remembers = ["sequence", "window"].into_iter().any(|key| root.get(key).is_some());
+        if let (Some(Value::Text(sql)), false) = (root.get("sql").map(|node| &node.value), remembers)
+            && !sql.trim().is_empty()
+        {
+            self.planned(sql, &[Step::Key("sql")], found);
+        }
+    }
+
     /// The query, or the first of a sequence, and what the detection keeps in mind.
     fn plans(&self, file: &mut DetectionFile, found: &mut Vec<Diagnostic>) -> (Option<EventPlan>, Option<Memory>) {
         if let [first, second, ..] = file.memory_keys()[..] {
@@ -437,7 +466,14 @@ impl Check<'_> {
             return self.window(file, spec, found);
         }
         let plan = self.planned(&file.sql, &[Step::Key("sql")], found);
-        (plan, file.first_seen.take().map(Memory::FirstSeen))
+        match file.take_baseline() {
+            Ok(Some(memory)) => (plan, Some(memory)),
+            Ok(None) => (plan, file.first_seen.take().map(Memory::FirstSeen)),
+            Err((key, message)) => {
+                found.push(self.document.report(Code::BadValue, self.document.key(key), message));
+                (plan, None)
+            }
+        }
     }
 
     /// The query over a window; what concerns it are the events that the query's own conditions let through.
@@ -458,6 +494,12 @@ impl Check<'_> {
                 return (None, None);
             }
         };
+        if spec.early
+            && let Err(message) = plan.only_rises()
+        {
+            let place = self.document.place(&[Step::Key("window"), Step::Key("early")]);
+            found.push(self.document.report(Code::BadValue, place, message).help("leave `early` out"));
+        }
         for (index, name) in file.entity.iter().enumerate() {
             let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
             if plan.place(name).is_none() && !of_cluster {
@@ -519,17 +561,16 @@ impl Check<'_> {
     }
 
     fn attack(&self, file: &DetectionFile, found: &mut Vec<Diagnostic>) -> Vec<Attack> {
-        let mut places = Vec::new();
-        for (index, text) in file.attack.iter().enumerate() {
-            match Attack::parse(text) {
-                Ok(attack) => places.push(attack),
-                Err(error) => {
-                    let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
-                    found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
-                }
-            }
-        }
-        places
+        let places = file.attack.iter().enumerate();
+        places.filter_map(|(index, text)| self.attack_place(index, text, found)).collect()
+    }
+
+    fn attack_place(&self, index: usize, text: &str, found: &mut Vec<Diagnostic>) -> Option<Attack> {
+        let fail = |error: AttackError| {
+            let span = self.document.place(&[Step::Key("attack"), Step::Index(index)]);
+            found.push(self.document.report(Code::Attack, span, error.message).maybe_help(error.help));
+        };
+        Attack::parse(text).map_err(fail).ok()
     }
 
     fn folder(&self, file: &DetectionFile, attack: &[Attack], found: &mut Vec<Diagnostic>) {
@@ -546,7 +587,10 @@ impl Check<'_> {
                 self.document.report(Code::Folder, span, message)
             }
             None => {
-                let message = format!("folder {folder}/ is no tactic");
+                // A site's own folders are named as it likes; one that is nearly a tactic's is a slip.
+                let tactics = super::attack::MATRIX.tactics.iter().filter_map(|tactic| tactic.folder.as_deref());
+                let Some(meant) = nearly(folder, tactics) else { return };
+                let message = format!("folder {folder}/ is no tactic, but nearly {meant}/");
                 self.document.report(Code::OddFolder, span, message)
             }
         };
@@ -573,10 +617,18 @@ impl Check<'_> {
         yaml::locate(&self.document.text, self.document.place(&[Step::Key(key)]), 1, column)
     }
 
-    fn columns(&self, file: &DetectionFile, summary: Option<&Summary>, output: &[String], found: &mut Vec<Diagnostic>) {
+    /// `output` are the names that the query gives, and whether it reads `alerts`.
+    fn columns(
+        &self,
+        file: &DetectionFile,
+        summary: Option<&Summary>,
+        (output, alerts): (&[String], bool),
+        found: &mut Vec<Diagnostic>,
+    ) {
         let mut check = |name: &str, span: Span| {
             let known = || output.iter().map(String::as_str);
-            if Column::by_name(name).is_some() || known().any(|column| column == name) {
+            let in_table = Column::by_name(name).is_some_and(|column| alerts || !column.of_alerts());
+            if in_table || known().any(|column| column == name) {
                 return;
             }
             let all = crate::model::COLUMNS.iter().map(|info| info.name).chain(known());
@@ -617,7 +669,10 @@ impl Check<'_> {
 
     fn memory_columns(&self, memory: Option<&Memory>, output: &[String], found: &mut Vec<Diagnostic>) {
         let Some(memory) = memory else { return };
-        let known = |name: &str| Column::by_name(name).is_some() || output.iter().any(|column| column == name);
+        let idle = matches!(memory, Memory::Anomaly(_)).then_some(super::IDLE);
+        let known = |name: &str| {
+            Column::by_name(name).is_some() || output.iter().any(|column| column == name) || idle == Some(name)
+        };
         for (key, names) in memory.name_lists() {
             for (index, name) in names.iter().enumerate().filter(|(_, name)| !known(name)) {
                 let path = [Step::Key(memory.key()), Step::Key(key), Step::Index(index)];

@@ -128,6 +128,29 @@ fn all_mistakes_of_all_files_come_at_once() {
 }
 
 #[test]
+fn a_wrong_shape_does_not_hide_a_wrong_query_or_place() {
+    let wrong = GOOD.replace("severity: high", "severty: high").replace("AND privileged", "AND nope");
+    let loaded = with_samples(vec![file(PATH, &wrong.replace("TA0004/T1611", "TA0004/T1661"))]);
+    let found: Vec<String> = loaded.diagnostics.iter().map(shown).collect();
+    for part in ["KT0003", "KT0005", "KT0008", "KT0009"] {
+        assert!(found.iter().any(|line| line.contains(part)), "{part}: {found:#?}");
+    }
+}
+
+#[test]
+fn a_sites_own_folder_may_be_named_as_it_likes() {
+    let at = |folder: &str| {
+        let loaded = with_samples(vec![file(&format!("{folder}/privileged-pod.yaml"), GOOD)]);
+        loaded.diagnostics.iter().map(shown).collect::<Vec<_>>()
+    };
+    for folder in ["my-detections", "detections", "site/team-a"] {
+        assert_eq!(at(folder), Vec::<String>::new(), "{folder}");
+    }
+    let slip = at("site/privilege-escalaton");
+    assert!(slip.len() == 1 && slip[0].contains("KT0110") && slip[0].contains("privilege-escalation"), "{slip:?}");
+}
+
+#[test]
 fn sql_errors_are_shown_in_the_authors_file() {
     let found = complaints("AND privileged", "AND nope");
     assert!(found.iter().any(|line| line.starts_with("11:70 KT0008")), "{found:#?}");

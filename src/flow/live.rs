@@ -133,7 +133,8 @@ impl Live {
         let (handles, outlet) = intakes(sources.len(), self.workers);
         let (results, outcomes) = mpsc::channel(self.workers);
         let mut memory = memory_of(&self.set, &self.memory_options);
-        let mut stage = AlertStage::new(Arc::clone(&self.set), self.alert_options);
+        let subjects = self.set.detections.iter().any(|detection| detection.reads_alerts());
+        let mut stage = AlertStage::new(Arc::clone(&self.set), AlertOptions { subjects, ..self.alert_options });
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
@@ -313,7 +314,8 @@ impl Sequencer {
                         Ok(()) => self.health.source(&name, SourceState::Finished),
                         Err(error) => {
                             self.health.source(&name, SourceState::Failed(error.message.clone()));
-                            self.metrics.emit(SourceFailed { source: &name, error: &error.message });
+                            let first = failure.is_none();
+                            self.metrics.emit(SourceFailed { source: &name, error: &error.message, first });
                             // The other sources hand over what they have; then the run ends with this error.
                             stop.request();
                             failure.get_or_insert(RunError::Source { name, error });
@@ -337,7 +339,7 @@ impl Sequencer {
             && let Some(memory) = &mut self.memory
         {
             let findings = memory.finish();
-            self.remember(&findings).await?;
+            self.remember(&findings, Vec::new()).await?;
             self.flush().await?;
             self.tell_counts();
             self.tell_memory();
@@ -365,9 +367,11 @@ impl Sequencer {
             self.pending.insert((source, lane), offset);
         }
         self.dead(&outcome.dead_letters).await?;
+        let mut at_once = Vec::new();
         for matched in &outcome.matched {
             let alerts = self.stage.accept(matched);
             self.deliver(&alerts).await?;
+            at_once.extend(alerts);
         }
         if let Some(memory) = &mut self.memory {
             outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
@@ -378,20 +382,30 @@ impl Sequencer {
                 self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
                 self.summary.failures += 1;
             }
-            self.remember(&findings).await?;
+            self.remember(&findings, at_once).await?;
         }
         Ok(())
     }
 
-    /// Tells what detections with memory have found.
-    async fn remember(&mut self, findings: &[Finding]) -> Result<(), RunError> {
+    /// Tells what detections with memory have found, and what is found among alerts: these, and those that came at once
+    /// with the events.
+    async fn remember(&mut self, findings: &[Finding], mut alerts: Vec<Alert>) -> Result<(), RunError> {
+        alerts.extend(self.tell(findings).await?);
+        let correlated = self.memory.as_mut().map(|memory| memory.correlate(&alerts)).unwrap_or_default();
+        self.tell(&correlated).await?;
+        Ok(())
+    }
+
+    async fn tell(&mut self, findings: &[Finding]) -> Result<Vec<Alert>, RunError> {
+        let mut all = Vec::new();
         for finding in findings {
             let detection = &self.set.detections[finding.detection];
             self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
             let alerts = self.stage.remember(finding);
             self.deliver(&alerts).await?;
+            all.extend(alerts);
         }
-        Ok(())
+        Ok(all)
     }
 
     async fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), RunError> {

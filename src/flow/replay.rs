@@ -36,7 +36,12 @@ pub enum Difference {
 
 /// The tests of one detection.
 pub fn run_cases(set: &DetectionSet, detection: &Arc<Detection>) -> Result<Vec<CaseResult>, SqlError> {
-    let evaluator = Arc::new(Evaluator::new(std::slice::from_ref(detection), &set.planner)?);
+    let mut detections = vec![Arc::clone(detection)];
+    if detection.reads_alerts() {
+        // Its input are the alerts of the others.
+        detections.extend(set.detections.iter().filter(|other| !other.reads_alerts()).map(Arc::clone));
+    }
+    let evaluator = Arc::new(Evaluator::new(&detections, &set.planner)?);
     Ok(detection.tests.iter().map(|case| run_case(set, &evaluator, case)).collect())
 }
 
@@ -54,7 +59,9 @@ fn run_case(set: &DetectionSet, evaluator: &Arc<Evaluator>, case: &Case) -> Case
     let lane = Lane { name: "test".into(), fallback_cluster: "test".into(), cluster: None };
     let replayed = replay(evaluator, &chunk_of(&records, lane));
     differences.extend(replayed.problems.into_iter().map(Difference::Failed));
-    let actual = replayed.alerts.iter().filter(|alert| alert.activity == Activity::Create).count() as u64;
+    let own = evaluator.detections().first().map(|detection| &detection.id);
+    let created = replayed.alerts.iter().filter(|alert| alert.activity == Activity::Create);
+    let actual = created.filter(|alert| Some(&alert.detection) == own).count() as u64;
     let expected = u64::from(case.expect.alerts);
     if actual != expected {
         differences.push(Difference::Alerts { expected, actual });
@@ -108,14 +115,19 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
     let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], kept);
     let outcome = worker.work(0, chunk);
     let specs = evaluator.detections().iter().map(|detection| AlertSpec::of(detection)).collect();
-    let mut stage = AlertStage::with_specs(specs, Vec::new(), AlertOptions::new(clock::today()));
+    let subjects = evaluator.detections().iter().any(|detection| detection.reads_alerts());
+    let options = AlertOptions { subjects, ..AlertOptions::new(clock::today()) };
+    let mut stage = AlertStage::with_specs(specs, Vec::new(), options);
     let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
     let mut last = outcome.matched.last().and_then(last_fields);
     if let Some(memory) = &mut memory {
         let mut findings = memory.take(0, (&outcome.heard, &outcome.kept, &[]), 0);
         findings.extend(memory.finish());
         alerts.extend(findings.iter().flat_map(|finding| stage.remember(finding)));
-        last = findings.last().map(finding_fields).or(last);
+        let correlated = memory.correlate(&alerts);
+        alerts.extend(correlated.iter().flat_map(|finding| stage.remember(finding)));
+        findings.extend(correlated);
+        last = findings.iter().rfind(|finding| finding.detection == 0).map(finding_fields).or(last);
     }
     alerts.extend(stage.flush());
     let unreadable =

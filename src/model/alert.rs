@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 use serde::{Deserialize, Serialize};
 
+use super::finding::KeptRows;
 use super::record::Position;
 
 /// How bad; the order is the order of badness.
@@ -95,10 +96,14 @@ pub struct Alert {
     pub attack: Vec<Arc<str>>,
     /// Number of events in the finding so far.
     pub count: u64,
+    /// Event time at which the finding came true, microseconds since the epoch.
+    pub at_us: i64,
     /// Event time of the newest event, microseconds since the epoch.
     pub event_time_us: i64,
     /// Arrival of the newest record by the transport's clock, milliseconds since the epoch.
     pub arrival_ms: Option<i64>,
+    /// The event that raised it, where it is told for the first time and somebody correlates alerts.
+    pub subject: Option<KeptRows>,
     /// OCSF 1.8 Detection Finding as one line of JSON.
     pub ocsf: bytes::Bytes,
 }

@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use bytes::Bytes;
 
-use super::{AUDIT_SCHEMA, Column, ColumnSet, DeadLetter, EventContext, Position, SkipReason};
+use super::{ALERTS_SCHEMA, AUDIT_SCHEMA, Column, ColumnSet, DeadLetter, EventContext, Position, SkipReason};
 
 /// What the readers of a batch need decoded: taken from the plans of the loaded detections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -185,5 +185,5 @@ pub fn plain_rows(array: &ArrayRef, rows: &UInt32Array) -> Result<ArrayRef, Arro
 /// The schema of a set of columns in plain types, in table order.
 pub fn plain_schema(columns: ColumnSet) -> SchemaRef {
     let indices: Vec<usize> = columns.iter().map(|column| column as usize).collect();
-    Arc::new(AUDIT_SCHEMA.project(&indices).expect("every column is in the table"))
+    Arc::new(ALERTS_SCHEMA.project(&indices).expect("every column is in that table"))
 }

@@ -62,8 +62,8 @@ macro_rules! columns {
         #[repr(u8)]
         pub enum Column { $( $( $id, )* )* }
 
-        /// Every column in table order; `COLUMNS[c as usize].column == c`.
-        pub static COLUMNS: &[ColumnInfo] = &[ $( $( ColumnInfo {
+        /// Every column of both tables; `ALL_COLUMNS[c as usize].column == c`.
+        pub static ALL_COLUMNS: &[ColumnInfo] = &[ $( $( ColumnInfo {
             column: Column::$id, name: $name, group: $group, kind: Kind::$kind,
             layout: Layout::$layout, level: Level::$level, body: $body, doc: $doc,
         }, )* )* ];
@@ -186,7 +186,18 @@ columns! {
         ExecContainer "exec_container" Text Dictionary Metadata false "container of an exec or attach";
         PatchType "patch_type" Text Dictionary Request true "`json`, `merge` (merge or strategic) or `apply`; null where it is no patch";
     }
+    "alert" {
+        AlertUid "alert_uid" Text Plain Metadata false "`finding_info.uid` of the alert";
+        Detection "detection" Text Plain Metadata false "id of the detection that raised it";
+        AlertSeverity "severity_id" Int Plain Metadata false "1 informational, 2 low, 3 medium, 4 high, 5 critical";
+        Tactic "tactic" Text Plain Metadata false "the first of its ATT&CK tactics";
+        Tactics "tactics" TextList Plain Metadata false "all of its ATT&CK tactics, such as TA0006";
+        Techniques "techniques" TextList Plain Metadata false "all of its ATT&CK techniques, such as T1552.007";
+    }
 }
+
+/// The columns of `audit` in table order: all but those of the group `alert`, which only `alerts` has.
+pub static COLUMNS: &[ColumnInfo] = ALL_COLUMNS.split_at(Column::AlertUid as usize).0;
 
 fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, true)))
@@ -272,12 +283,17 @@ impl Kind {
 impl Column {
     /// Looks a column up by its SQL name.
     pub fn by_name(name: &str) -> Option<Column> {
-        COLUMNS.iter().find(|info| info.name == name).map(|info| info.column)
+        ALL_COLUMNS.iter().find(|info| info.name == name).map(|info| info.column)
     }
 
     /// What the registry says about this column.
     pub fn info(self) -> &'static ColumnInfo {
-        &COLUMNS[self as usize]
+        &ALL_COLUMNS[self as usize]
+    }
+
+    /// Whether only the table `alerts` has it.
+    pub fn of_alerts(self) -> bool {
+        self >= Column::AlertUid
     }
 
     /// Whether all events of a cluster have one value.
@@ -305,7 +321,7 @@ impl ColumnSet {
     /// No column.
     pub const EMPTY: ColumnSet = ColumnSet(0);
 
-    /// Every column of the table.
+    /// Every column of `audit`.
     pub fn all() -> ColumnSet {
         COLUMNS.iter().map(|info| info.column).collect()
     }
@@ -354,7 +370,7 @@ impl ColumnSet {
 
     /// The columns in table order.
     pub fn iter(self) -> impl Iterator<Item = Column> {
-        COLUMNS.iter().map(|info| info.column).filter(move |column| self.contains(*column))
+        ALL_COLUMNS.iter().map(|info| info.column).filter(move |column| self.contains(*column))
     }
 }
 
@@ -378,6 +394,13 @@ pub static AUDIT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
+/// The table `alerts`: an alert is the event that raised it, with what the alert says.
+pub static ALERTS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let fields: Vec<Field> =
+        ALL_COLUMNS.iter().map(|info| Field::new(info.name, info.kind.data_type(), true)).collect();
+    Arc::new(Schema::new(fields))
+});
+
 /// Version of the table. A new nullable column raises the minor part, anything else the major part.
 pub const AUDIT_SCHEMA_VERSION: &str = "1.0";
 
@@ -388,12 +411,12 @@ mod tests {
     #[test]
     fn registry_is_in_enum_order_and_names_are_unique() {
         let mut names = std::collections::HashSet::new();
-        for (index, info) in COLUMNS.iter().enumerate() {
+        for (index, info) in ALL_COLUMNS.iter().enumerate() {
             assert_eq!(info.column as usize, index, "{}", info.name);
             assert!(names.insert(info.name), "{} twice", info.name);
             assert_eq!(Column::by_name(info.name), Some(info.column));
         }
-        assert!(COLUMNS.len() <= 128, "ColumnSet holds 128 columns");
+        assert!(ALL_COLUMNS.len() <= 128, "ColumnSet holds 128 columns");
     }
 
     #[test]

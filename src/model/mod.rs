@@ -14,7 +14,10 @@ pub use batch::{
     BatchCounts, Bodies, EventBatch, FORETOLD, LateBodies, Need, ReadBodies, Row, plain, plain_rows, plain_schema,
 };
 pub use cell::{cell, time_text};
-pub use columns::{AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind, Layout, Level};
+pub use columns::{
+    ALERTS_SCHEMA, ALL_COLUMNS, AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind,
+    Layout, Level,
+};
 pub use event::{Cloud, EventContext, EventFields, EventSink, Origin, RejectReason, SkipReason};
 pub use finding::{Finding, Heard, KeptMatches, KeptRows};
 pub use names::{ImageName, clean_capability, clean_path};

@@ -7,7 +7,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use super::canonical::has_subquery;
 use super::error::SqlError;
 use super::functions::span::is_window_function;
-use super::table::AUDIT;
+use super::table::{ALERTS, AUDIT};
 
 /// Most uses of the table in one query: each multiplies the work with the others.
 const SCANS_MAX: usize = 8;
@@ -36,13 +36,14 @@ enum Place {
 }
 
 fn allowed_in(plan: &LogicalPlan, place: Place) -> Result<(), SqlError> {
-    let mut scans = 0;
+    let (mut scans, mut of_alerts) = (0, 0);
     let mut refusal = None;
     let walked = plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(_) = node {
+        if let LogicalPlan::TableScan(scan) = node {
             scans += 1;
+            of_alerts += usize::from(scan.table_name.table() == ALERTS);
         }
-        refusal = node_refusal(node);
+        refusal = node_refusal(node, place);
         if refusal.is_none() {
             node.apply_expressions(|expr| {
                 expr.apply(|expr| {
@@ -57,6 +58,9 @@ fn allowed_in(plan: &LogicalPlan, place: Place) -> Result<(), SqlError> {
         return Err(refusal);
     }
     walked.map_err(|error| SqlError::new(error.strip_backtrace()))?;
+    if of_alerts > 0 && of_alerts < scans {
+        return Err(SqlError::new("a query reads either `audit` or `alerts`, not both"));
+    }
     match scans {
         0 => Err(SqlError::new("the query does not read the table `audit`").help("write SELECT * FROM audit WHERE …")),
         1..=SCANS_MAX => Ok(()),
@@ -83,9 +87,18 @@ pub(super) fn allowed_expr(expr: &Expr) -> Result<(), SqlError> {
     }
 }
 
-fn node_refusal(node: &LogicalPlan) -> Option<SqlError> {
+fn node_refusal(node: &LogicalPlan, place: Place) -> Option<SqlError> {
     let refused = match node {
         LogicalPlan::TableScan(scan) if scan.table_name.table() == AUDIT => return None,
+        LogicalPlan::TableScan(scan) if scan.table_name.table() == ALERTS => match place {
+            Place::Window => return None,
+            Place::Event => {
+                return Some(
+                    SqlError::new("the table `alerts` is for detections with a window")
+                        .help("add window: {size: 1h}, and say with GROUP BY and HAVING what has to come together"),
+                );
+            }
+        },
         LogicalPlan::TableScan(scan) => format!("the table `{}` is not available", scan.table_name),
         LogicalPlan::Projection(_)
         | LogicalPlan::Filter(_)

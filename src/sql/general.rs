@@ -15,10 +15,9 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::canonical::{balanced, canonical, conjuncts, unqualified};
 use super::error::SqlError;
-use super::functions::Span;
-use super::functions::span::Within;
+use super::functions::span::{Run, Within};
 use super::session::block_on;
-use super::table::Rows;
+use super::table::{ALERTS, Rows};
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
 
 /// A prepared plan. An event matches when the query over a table that holds that one event gives any row.
@@ -41,7 +40,16 @@ impl GeneralPlan {
     /// Prepares an optimised logical plan.
     pub(super) fn new(state: &SessionState, plan: &LogicalPlan) -> Result<Self> {
         let template = block_on(state.query_planner().create_physical_plan(plan, state))?;
-        Ok(GeneralPlan { template, context: TaskContext::from(state) })
+        Ok(GeneralPlan::of(template, state))
+    }
+
+    /// A plan that was never run.
+    pub(super) fn of(template: Arc<dyn ExecutionPlan>, state: &SessionState) -> Self {
+        GeneralPlan { template, context: TaskContext::from(state) }
+    }
+
+    pub(super) fn template(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.template
     }
 
     /// The query's rows over a table that holds just these rows of all columns of `audit`, `None` if there are none.
@@ -57,12 +65,12 @@ impl GeneralPlan {
     /// columns that the plan reads.
     ///
     /// # Errors
-    /// Where evaluation fails: a cast that does not fit, too much memory.
-    pub(super) fn over(&self, batches: Vec<RecordBatch>, span: Span) -> Result<Option<RecordBatch>> {
-        self.run(batches, Some(span))
+    /// Where evaluation fails: a cast that does not fit, too much memory, a bound of the run.
+    pub(super) fn over(&self, batches: Vec<RecordBatch>, run: Run) -> Result<Option<RecordBatch>> {
+        self.run(batches, Some(run))
     }
 
-    fn run(&self, batches: Vec<RecordBatch>, span: Option<Span>) -> Result<Option<RecordBatch>> {
+    fn run(&self, batches: Vec<RecordBatch>, run: Option<Run>) -> Result<Option<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.template))?;
         let schema = plan.schema();
         let context = &self.context;
@@ -79,7 +87,7 @@ impl GeneralPlan {
         );
         let batches = block_on(async {
             // Whatever thread this runs on: the plan's functions are called on it.
-            let _within = span.map(Within::new);
+            let _within = run.map(Within::new);
             collect(plan, Arc::new(context)).await
         })?;
         let found = concat_batches(&schema, &batches)?;
@@ -108,6 +116,8 @@ pub(super) fn flattened(plan: LogicalPlan) -> Result<LogicalPlan> {
 #[derive(Debug, Default)]
 pub(super) struct Scans {
     pub(super) columns: ColumnSet,
+    /// Whether the scans are of `alerts`.
+    pub(super) alerts: bool,
     /// By scan: the conjuncts that its rows must pass.
     filters: Vec<Vec<Expr>>,
 }
@@ -119,6 +129,7 @@ impl Scans {
             if let LogicalPlan::TableScan(scan) = node {
                 let names = scan.projected_schema.fields().iter().filter_map(|field| Column::by_name(field.name()));
                 scans.columns = scans.columns.union(names.collect());
+                scans.alerts |= scan.table_name.table() == ALERTS;
                 let mut parts = Vec::new();
                 for filter in &scan.filters {
                     parts.extend(conjuncts(unqualified(canonical(filter.clone())?)?));

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, JoinType, LogicalPlan, Operator};
 use datafusion::scalar::ScalarValue;
 
+use super::panes::merges_exactly;
 use crate::model::Column;
 
 /// Where a column comes from.
@@ -146,11 +148,16 @@ pub struct Groups {
     pub by: Vec<Column>,
     /// A group with fewer events than this gives no row; at least 1.
     pub at_least: u64,
+    /// Whether the answer can be put together out of parts, each computed once for a pane.
+    pub(super) merges: bool,
+    /// Why further events of a group could turn its row away again; `None` where they cannot.
+    pub(super) falls: Option<String>,
 }
 
 /// Reads an optimised plan; `None` where its groups may depend on each other or are not of plain columns.
 pub(super) fn groups_of(plan: &LogicalPlan) -> Option<Groups> {
     let mut at_least = 1;
+    let mut falls = None;
     let mut node = plan;
     let aggregate = loop {
         match node {
@@ -159,6 +166,7 @@ pub(super) fn groups_of(plan: &LogicalPlan) -> Option<Groups> {
             LogicalPlan::Sort(sort) if sort.fetch.is_none() => node = &sort.input,
             LogicalPlan::Filter(filter) => {
                 at_least = at_least.max(floor(&filter.predicate, &filter.input).unwrap_or(1));
+                falls = falls.or_else(|| falling(&filter.predicate, &filter.input));
                 node = &filter.input;
             }
             LogicalPlan::Aggregate(aggregate) => break aggregate,
@@ -180,7 +188,8 @@ pub(super) fn groups_of(plan: &LogicalPlan) -> Option<Groups> {
             _ => return None,
         }
     }
-    Some(Groups { by, at_least })
+    let merges = aggregate.aggr_expr.iter().all(|expr| merges_exactly(expr, aggregate.input.schema()));
+    Some(Groups { by, at_least, merges, falls })
 }
 
 /// The fewest rows that a group needs for the condition to be true; `None` where it sets no bound.
@@ -211,6 +220,63 @@ fn floor(condition: &Expr, input: &LogicalPlan) -> Option<u64> {
     }
 }
 
+/// What of a condition on groups can turn from true to not true as events are added to a group; `None` where nothing can.
+fn falling(condition: &Expr, input: &LogicalPlan) -> Option<String> {
+    match condition {
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::And | Operator::Or, right }) => {
+            falling(left, input).or_else(|| falling(right, input))
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (grows, op) = match (left.as_ref(), right.as_ref()) {
+                (grows, Expr::Literal(..)) => (grows, Some(*op)),
+                (Expr::Literal(..), grows) => (grows, op.swap()),
+                _ => return of_group(condition, input),
+            };
+            let stays = match op {
+                Some(Operator::Gt | Operator::GtEq) => only_grows(grows, input),
+                Some(Operator::Lt | Operator::LtEq) => {
+                    call_of(grows, input).is_some_and(|call| call.func.name() == "min")
+                }
+                _ => false,
+            };
+            if stays { None } else { of_group(condition, input) }
+        }
+        condition => of_group(condition, input),
+    }
+}
+
+/// `None` where the condition is over what all events of a group have in common, so is always true or never.
+fn of_group(condition: &Expr, input: &LogicalPlan) -> Option<String> {
+    let common = |column: &datafusion::common::Column| {
+        input.schema().index_of_column(column).is_ok_and(|index| matches!(origin(input, index), Origin::Columns(_)))
+    };
+    let fixed = condition.column_refs().into_iter().all(common) && !condition.is_volatile();
+    (!fixed).then(|| format!("`{condition}` can become false again"))
+}
+
+/// Whether the expression can only grow as events are added to a group.
+fn only_grows(expr: &Expr, input: &LogicalPlan) -> bool {
+    let Some(call) = call_of(expr, input) else { return false };
+    match call.func.name() {
+        "count" | "max" | "bool_or" | "approx_distinct" => true,
+        "sum" => call.params.args.iter().all(not_negative),
+        _ => false,
+    }
+}
+
+/// Whether the expression is one of some numbers that are not negative, or null.
+fn not_negative(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(value, _) => value.is_null() || whole(value).is_some(),
+        Expr::Case(case) => {
+            let mut results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+            results.all(|result| not_negative(result))
+        }
+        Expr::Cast(cast) => not_negative(&cast.expr),
+        _ => false,
+    }
+}
+
 fn whole(value: &ScalarValue) -> Option<u64> {
     match value {
         ScalarValue::Int64(Some(number)) => u64::try_from(*number).ok(),
@@ -221,10 +287,18 @@ fn whole(value: &ScalarValue) -> Option<u64> {
 
 /// Whether the expression counts rows, or some of them, of a group: each adds at most one.
 fn is_count(expr: &Expr, input: &LogicalPlan) -> bool {
-    let Origin::Aggregate(expr) = origin_of(input, expr) else { return false };
-    let expr = match expr {
-        Expr::Alias(alias) => alias.expr.as_ref(),
-        expr => expr,
-    };
-    matches!(expr, Expr::AggregateFunction(call) if call.func.name() == "count")
+    call_of(expr, input).is_some_and(|call| call.func.name() == "count")
+}
+
+/// The aggregate function that a column comes from.
+fn call_of<'a>(expr: &'a Expr, input: &'a LogicalPlan) -> Option<&'a AggregateFunction> {
+    let Origin::Aggregate(expr) = origin_of(input, expr) else { return None };
+    match expr {
+        Expr::Alias(alias) => match alias.expr.as_ref() {
+            Expr::AggregateFunction(call) => Some(call),
+            _ => None,
+        },
+        Expr::AggregateFunction(call) => Some(call),
+        _ => None,
+    }
 }

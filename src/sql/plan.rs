@@ -242,10 +242,15 @@ impl Planner {
 
     /// Checks that an expression can be evaluated, now instead of when events arrive.
     pub(super) fn conjunct(&self, expr: Expr) -> Result<Conjunct, SqlError> {
+        self.conjunct_over(expr, &AUDIT_SCHEMA)
+    }
+
+    /// The same over another table.
+    pub(super) fn conjunct_over(&self, expr: Expr, schema: &Schema) -> Result<Conjunct, SqlError> {
         if depth(&expr) > DEPTH_MAX {
             return Err(too_deep());
         }
-        self.physical(&expr, &AUDIT_SCHEMA)?;
+        self.physical(&expr, schema)?;
         let columns = expr.column_refs().into_iter().filter_map(|column| Column::by_name(&column.name)).collect();
         Ok(Conjunct { text: expr.to_string(), columns, expr })
     }

@@ -26,7 +26,8 @@ use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use super::error::{Place, SqlError, fragment};
 use super::functions;
 use super::lists::Lists;
-use super::table::{AUDIT, AuditTable};
+use super::table::{ALERTS, AUDIT, Table};
+use crate::model::{ALERTS_SCHEMA, AUDIT_SCHEMA};
 
 /// Stack of a planning thread: parser, planner and the drop of an expression recurse as deep as the text says.
 const STACK_BYTES: usize = 64 << 20;
@@ -64,7 +65,9 @@ pub(super) fn state(lists: &Lists) -> Result<SessionState> {
         .with_window_functions(SessionStateDefaults::default_window_functions())
         .build();
     datafusion_functions_json::register_all(&mut state)?;
-    state.schema_for_ref(AUDIT)?.register_table(AUDIT.to_owned(), Arc::new(AuditTable))?;
+    for (name, schema) in [(AUDIT, &AUDIT_SCHEMA), (ALERTS, &ALERTS_SCHEMA)] {
+        state.schema_for_ref(name)?.register_table(name.to_owned(), Arc::new(Table(Arc::clone(schema))))?;
+    }
     Ok(state)
 }
 
@@ -77,6 +80,8 @@ pub(super) fn window_state(state: &SessionState) -> Result<SessionState> {
     // The catalog is shared: with the setting as it was, the builder would put an empty one in its place.
     let mut config = state.config().clone().with_create_default_catalog_and_schema(false);
     config.options_mut().optimizer.max_passes = WINDOW_PASSES;
+    // States that were not aggregated would be as large as the rows.
+    config.options_mut().execution.skip_partial_aggregation_probe_ratio_threshold = f64::MAX;
     let state = SessionStateBuilder::new_from_existing(state.clone()).with_config(config).with_optimizer_rules(rules);
     Ok(state.with_runtime_env(runtime(WINDOW_MEMORY_BYTES)?).build())
 }

@@ -25,8 +25,10 @@ use datafusion::physical_plan::{
 use super::canonical::has_subquery;
 use crate::model::AUDIT_SCHEMA;
 
-/// The name of the table.
+/// The name of the table of events.
 pub(super) const AUDIT: &str = "audit";
+/// The name of the table of alerts, which only a window sees.
+pub(super) const ALERTS: &str = "alerts";
 
 /// The rows that one execution sees: of each batch either all columns of the table, or those that the plan reads.
 #[derive(Debug)]
@@ -51,13 +53,13 @@ impl Rows {
     }
 }
 
-/// The table.
+/// A table of this schema.
 #[derive(Debug)]
-pub(super) struct AuditTable;
+pub(super) struct Table(pub(super) SchemaRef);
 
-impl TableProvider for AuditTable {
+impl TableProvider for Table {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&AUDIT_SCHEMA)
+        Arc::clone(&self.0)
     }
 
     fn table_type(&self) -> TableType {
@@ -80,7 +82,7 @@ impl TableProvider for AuditTable {
         Self: 'async_trait,
     {
         Box::pin(async move {
-            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(projection.cloned())?);
+            let scan: Arc<dyn ExecutionPlan> = Arc::new(AuditScan::new(&self.0, projection.cloned())?);
             Ok(scan)
         })
     }
@@ -95,27 +97,45 @@ impl TableProvider for AuditTable {
     }
 }
 
+/// Reads the [`Rows`] of the task context, which are of this schema as they are.
+pub(super) fn state_scan(schema: SchemaRef) -> Arc<dyn ExecutionPlan> {
+    Arc::new(AuditScan::of(Read::AsIs, schema))
+}
+
+/// How rows are read.
+#[derive(Debug)]
+enum Read {
+    /// As rows of the table, by the places of columns; `None`: all of them.
+    Table(Option<Vec<usize>>),
+    /// With the columns that they have.
+    AsIs,
+}
+
 /// Reads the [`Rows`] of the task context.
 #[derive(Debug)]
 struct AuditScan {
-    projection: Option<Vec<usize>>,
+    read: Read,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
 }
 
 impl AuditScan {
-    fn new(projection: Option<Vec<usize>>) -> Result<Self> {
+    fn new(table: &SchemaRef, projection: Option<Vec<usize>>) -> Result<Self> {
         let schema = match &projection {
-            Some(columns) => Arc::new(AUDIT_SCHEMA.project(columns)?),
-            None => Arc::clone(&AUDIT_SCHEMA),
+            Some(columns) => Arc::new(table.project(columns)?),
+            None => Arc::clone(table),
         };
+        Ok(AuditScan::of(Read::Table(projection), schema))
+    }
+
+    fn of(read: Read, schema: SchemaRef) -> Self {
         let properties = PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
             Partitioning::UnknownPartitioning(1),
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
-        Ok(AuditScan { projection, schema, properties: Arc::new(properties) })
+        AuditScan { read, schema, properties: Arc::new(properties) }
     }
 }
 
@@ -161,7 +181,10 @@ impl ExecutionPlan for AuditScan {
         let Some(rows) = context.session_config().get_extension::<Rows>() else {
             return datafusion::common::internal_err!("the plan runs without rows");
         };
-        let read = |batch: &RecordBatch| Rows::read(batch, self.projection.as_deref(), &self.schema);
+        let read = |batch: &RecordBatch| match &self.read {
+            Read::Table(projection) => Rows::read(batch, projection.as_deref(), &self.schema),
+            Read::AsIs => Ok(batch.clone()),
+        };
         let batches: Vec<RecordBatch> = rows.0.iter().map(read).collect::<Result<_>>()?;
         Ok(Box::pin(MemoryStream::try_new(batches, Arc::clone(&self.schema), None)?))
     }

@@ -6,15 +6,33 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 use super::keeper::Part;
-use super::manifest::{FileRecord, Manifest, PartRecord, Versions};
-use super::table::{Encoded, encode};
+use super::manifest::{FileRecord, Manifest, PartKey, PartRecord, Versions, checksum};
+use super::table::{encode, is_shared, same};
 use super::{DATA, StateError};
 
 /// Bytes after which an object is closed.
 const OBJECT_BYTES: u64 = 64 << 20;
+
+/// A table and what is known of its stored form.
+#[derive(Debug)]
+struct Encoded {
+    table: String,
+    batch: RecordBatch,
+    known: Known,
+    /// `None` where it was brought into its stored form before.
+    bytes: Option<Bytes>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    checksum: String,
+    bytes: u64,
+    rows: u64,
+}
 
 /// A part and its tables as they will be stored.
 #[derive(Debug)]
@@ -24,21 +42,49 @@ pub(super) struct EncodedPart {
     tables: Vec<Encoded>,
 }
 
-/// Brings all tables into their stored form.
-pub(super) fn encode_all(parts: Vec<Part>) -> Result<Vec<EncodedPart>, StateError> {
-    let one = |mut part: Part| {
-        let tables = std::mem::take(&mut part.tables);
-        let encoded = tables.iter().map(|(name, batch)| {
-            encode(name, batch).map_err(|error| StateError::Encode {
-                part: part.key.to_string(),
-                table: name.clone(),
-                reason: error.to_string(),
-            })
-        });
-        let tables = encoded.collect::<Result<_, _>>()?;
-        Ok(EncodedPart { part, tables })
-    };
-    parts.into_iter().map(one).collect()
+/// Brings tables into their stored form, and remembers those that live on and do not change: closed panes of a window
+/// come again with every snapshot.
+#[derive(Debug, Default)]
+pub(super) struct Encoder {
+    seen: HashMap<(PartKey, String), (RecordBatch, Known)>,
+}
+
+impl Encoder {
+    /// All tables of all parts.
+    pub(super) fn encode(&mut self, parts: Vec<Part>) -> Result<Vec<EncodedPart>, StateError> {
+        let mut before = std::mem::take(&mut self.seen);
+        let mut encoded = Vec::with_capacity(parts.len());
+        for mut part in parts {
+            let mut tables = Vec::with_capacity(part.tables.len());
+            for (table, batch) in std::mem::take(&mut part.tables) {
+                let place = (part.key.clone(), table);
+                let again = before.remove(&place).filter(|(seen, _)| same(seen, &batch));
+                let (known, bytes) = match again {
+                    Some((_, known)) => (known, None),
+                    None => {
+                        let bytes = bytes_of(&part.key, &place.1, &batch)?;
+                        let (checksum, rows) = (checksum(&bytes), batch.num_rows() as u64);
+                        (Known { checksum, bytes: bytes.len() as u64, rows }, Some(bytes))
+                    }
+                };
+                let table = place.1.clone();
+                if is_shared(&batch) {
+                    self.seen.insert(place, (batch.clone(), known.clone()));
+                }
+                tables.push(Encoded { table, batch, known, bytes });
+            }
+            encoded.push(EncodedPart { part, tables });
+        }
+        Ok(encoded)
+    }
+}
+
+fn bytes_of(part: &PartKey, table: &str, batch: &RecordBatch) -> Result<Bytes, StateError> {
+    encode(batch).map_err(|error| StateError::Encode {
+        part: part.to_string(),
+        table: table.to_owned(),
+        reason: error.to_string(),
+    })
 }
 
 /// An object to be written, in pieces.
@@ -55,20 +101,30 @@ pub(super) struct Arranged {
 }
 
 /// Finds a place for every table; `last` is the manifest of the epoch before.
-pub(super) fn arrange(epoch: u64, versions: &Versions, parts: Vec<EncodedPart>, last: Option<&Manifest>) -> Arranged {
+pub(super) fn arrange(
+    epoch: u64,
+    versions: &Versions,
+    parts: Vec<EncodedPart>,
+    last: Option<&Manifest>,
+) -> Result<Arranged, StateError> {
     let mut places = stay(&parts, last);
     let mut objects = Vec::new();
     let mut open = Open::default();
-    for table in parts.iter().flat_map(|part| &part.tables) {
-        if places.contains_key(&table.checksum) {
+    for (part, table) in parts.iter().flat_map(|part| part.tables.iter().map(move |table| (&part.part, table))) {
+        if places.contains_key(&table.known.checksum) {
             continue;
         }
-        if open.bytes > 0 && open.bytes + table.bytes.len() as u64 > OBJECT_BYTES {
+        if open.bytes > 0 && open.bytes + table.known.bytes > OBJECT_BYTES {
             objects.extend(std::mem::take(&mut open).close(epoch, &mut places));
         }
-        open.add(table);
+        let bytes = match &table.bytes {
+            Some(bytes) => bytes.clone(),
+            // It did not change, and its object is sparse by now.
+            None => bytes_of(&part.key, &table.table, &table.batch)?,
+        };
+        open.add(table.known.checksum.clone(), bytes);
         // Found again by the next table of the same content; where it is, is known when the object is closed.
-        places.insert(table.checksum.clone(), Place::default());
+        places.insert(table.known.checksum.clone(), Place::default());
     }
     objects.extend(open.close(epoch, &mut places));
     let parts: Vec<PartRecord> = parts.into_iter().map(|part| record(part, versions, &places)).collect();
@@ -76,7 +132,7 @@ pub(super) fn arrange(epoch: u64, versions: &Versions, parts: Vec<EncodedPart>, 
     sizes.extend(objects.iter().map(|(name, pieces)| (name.clone(), pieces.iter().map(|p| p.len() as u64).sum())));
     let named: BTreeSet<&str> = parts.iter().flat_map(|part| &part.files).map(|file| file.object.as_str()).collect();
     sizes.retain(|name, _| named.contains(name.as_str()));
-    Arranged { parts, objects: sizes, new: objects }
+    Ok(Arranged { parts, objects: sizes, new: objects })
 }
 
 #[derive(Debug, Clone, Default)]
@@ -90,11 +146,8 @@ type Places = HashMap<String, Place>;
 /// The tables that stay where they are, by checksum.
 fn stay(parts: &[EncodedPart], last: Option<&Manifest>) -> Places {
     let Some(last) = last else { return Places::new() };
-    let wanted: BTreeMap<&str, u64> = parts
-        .iter()
-        .flat_map(|part| &part.tables)
-        .map(|table| (table.checksum.as_str(), table.bytes.len() as u64))
-        .collect();
+    let known = parts.iter().flat_map(|part| &part.tables).map(|table| &table.known);
+    let wanted: BTreeMap<&str, u64> = known.map(|known| (known.checksum.as_str(), known.bytes)).collect();
     let mut places = Places::new();
     let mut live: HashMap<&str, u64> = HashMap::new();
     for file in last.parts.iter().flat_map(|part| &part.files) {
@@ -120,9 +173,9 @@ struct Open {
 }
 
 impl Open {
-    fn add(&mut self, table: &Encoded) {
-        self.bytes += table.bytes.len() as u64;
-        self.tables.push((table.checksum.clone(), table.bytes.clone()));
+    fn add(&mut self, checksum: String, bytes: Bytes) {
+        self.bytes += bytes.len() as u64;
+        self.tables.push((checksum, bytes));
     }
 
     /// The object, named by epoch and content; none where nothing is in it.
@@ -152,16 +205,9 @@ pub(super) fn epoch_of(object: &str) -> Option<u64> {
 
 fn record(encoded: EncodedPart, versions: &Versions, places: &Places) -> PartRecord {
     let EncodedPart { part, tables } = encoded;
-    let file = |table: Encoded| {
-        let place = places.get(&table.checksum).cloned().unwrap_or_default();
-        FileRecord {
-            table: table.table,
-            object: place.object,
-            offset: place.offset,
-            bytes: table.bytes.len() as u64,
-            rows: table.rows,
-            checksum: table.checksum,
-        }
+    let file = |Encoded { table, known, .. }: Encoded| {
+        let Place { object, offset } = places.get(&known.checksum).cloned().unwrap_or_default();
+        FileRecord { table, object, offset, bytes: known.bytes, rows: known.rows, checksum: known.checksum }
     };
     PartRecord {
         key: part.key,

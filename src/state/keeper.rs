@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::arrange::{self, Arranged, arrange, encode_all};
+use super::arrange::{self, Arranged, Encoder, arrange};
 use super::image::Image;
 use super::manifest::{ClusterClock, FORMAT, Manifest, PartKey, Positions, Versions};
 use super::read::{self, Found};
@@ -72,6 +72,7 @@ pub struct Keeper {
     versions: Versions,
     owner: String,
     epoch: u64,
+    encoder: Encoder,
     /// In order of epochs; without a manifest where it cannot be read.
     kept: VecDeque<(u64, Option<Manifest>)>,
 }
@@ -106,6 +107,7 @@ impl Keeper {
             versions: versions.clone(),
             owner: owner.to_owned(),
             epoch: found.last().map_or(0, |(epoch, _)| *epoch),
+            encoder: Encoder::default(),
             kept: found.into_iter().map(|(epoch, manifest)| (epoch, manifest.ok())).collect(),
         }
     }
@@ -163,12 +165,20 @@ impl Keeper {
     /// place has another owner, and every further call will fail.
     pub async fn publish(&mut self, mut snapshot: Snapshot) -> Result<Published, StateError> {
         let parts = std::mem::take(&mut snapshot.parts);
-        let encoding = tokio::task::spawn_blocking(move || encode_all(parts)).await;
-        let parts = encoding.unwrap_or_else(|panic| {
-            Err(StateError::Encode { part: "state".to_owned(), table: "some".to_owned(), reason: panic.to_string() })
-        })?;
         let mut manifest = self.manifest(snapshot);
-        let Arranged { parts, objects, new } = arrange(manifest.epoch, &self.versions, parts, self.last());
+        let (epoch, versions, last) = (manifest.epoch, self.versions.clone(), self.last().cloned());
+        let mut encoder = std::mem::take(&mut self.encoder);
+        let encoding = tokio::task::spawn_blocking(move || {
+            let arranged = encoder.encode(parts).and_then(|parts| arrange(epoch, &versions, parts, last.as_ref()));
+            (encoder, arranged)
+        });
+        let (encoder, arranged) = encoding.await.map_err(|panic| StateError::Encode {
+            part: "state".to_owned(),
+            table: "some".to_owned(),
+            reason: panic.to_string(),
+        })?;
+        self.encoder = encoder;
+        let Arranged { parts, objects, new } = arranged?;
         (manifest.parts, manifest.objects) = (parts, objects);
         let mut published = Published { bytes: manifest.bytes(), ..Published::default() };
         for (name, pieces) in new {

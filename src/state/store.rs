@@ -3,6 +3,7 @@
 //! What is put is durable when the call returns: a local file and its directory are synced, which the library does not
 //! do by itself; an object store answers only then.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,7 +98,9 @@ impl StateStore {
             reason,
         };
         if make {
-            std::fs::create_dir_all(path).map_err(|error| failed("make", error.to_string()))?;
+            // For this user only: what is kept of events is not redacted.
+            let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| failed("make", error.to_string()))?;
         } else if !path.is_dir() {
             return Err(StateError::Absent { place });
         }
@@ -276,6 +279,8 @@ mod tests {
         let inner = inner.to_str().expect("UTF-8");
         assert!(matches!(StateStore::open_existing(inner), Err(StateError::Absent { .. })));
         StateStore::open(inner).expect("it can be made");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(inner).expect("made").permissions());
+        assert_eq!(mode & 0o777, 0o700, "for its user only");
         StateStore::open_existing(&format!("file://{inner}")).expect("it is there now");
     }
 

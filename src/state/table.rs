@@ -1,6 +1,7 @@
 //! Tables as bytes: Arrow IPC streams, compressed with zstd, each with its BLAKE3.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
@@ -10,28 +11,31 @@ use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use bytes::Bytes;
 
-use super::manifest::checksum;
-
 /// A named table.
 pub type Table = (String, RecordBatch);
 
-/// A table as it will be stored.
-#[derive(Debug, Clone)]
-pub(super) struct Encoded {
-    pub table: String,
-    pub bytes: Bytes,
-    pub rows: u64,
-    pub checksum: String,
-}
-
-/// The same rows give the same bytes, so that a table that did not change is found again by its checksum.
-pub(super) fn encode(table: &str, batch: &RecordBatch) -> Result<Encoded, ArrowError> {
+/// A table's stored form. The same rows give the same bytes, so that a table that did not change is found again by its
+/// checksum.
+pub(super) fn encode(batch: &RecordBatch) -> Result<Bytes, ArrowError> {
     let options = IpcWriteOptions::default().try_with_compression(Some(CompressionType::ZSTD))?;
     let mut writer = StreamWriter::try_new_with_options(Vec::new(), batch.schema_ref(), options)?;
     writer.write(batch)?;
-    let bytes = Bytes::from(writer.into_inner()?);
-    let checksum = checksum(&bytes);
-    Ok(Encoded { table: table.to_owned(), bytes, rows: batch.num_rows() as u64, checksum })
+    Ok(Bytes::from(writer.into_inner()?))
+}
+
+/// Whether two tables have the same content, as far as that can be told at little cost: columns that are shared are the
+/// same, others are compared.
+pub(super) fn same(one: &RecordBatch, other: &RecordBatch) -> bool {
+    one.num_rows() == other.num_rows()
+        && one.schema_ref() == other.schema_ref()
+        && one.columns().iter().zip(other.columns()).all(|(one, other)| Arc::ptr_eq(one, other) || one == other)
+}
+
+/// Whether most columns live on elsewhere, so that keeping them costs nothing: tables that never change are handed out
+/// again and again, others are made for the occasion.
+pub(super) fn is_shared(batch: &RecordBatch) -> bool {
+    let shared = batch.columns().iter().filter(|column| Arc::strong_count(column) > 1).count();
+    shared * 2 > batch.num_columns()
 }
 
 /// Reads what [`encode`] wrote.
@@ -65,18 +69,30 @@ mod tests {
         ];
         let batch = RecordBatch::try_from_iter(columns).expect("of one length");
         for batch in [batch.clone(), batch.slice(1, 1), batch.slice(0, 0)] {
-            let encoded = encode("t", &batch).expect("it has a stored form");
-            assert_eq!(decode(&encoded.bytes).expect("whole"), batch);
-            assert_eq!(encoded.rows, batch.num_rows() as u64);
-            assert_eq!(encode("t", &batch).expect("again").checksum, encoded.checksum);
+            let encoded = encode(&batch).expect("it has a stored form");
+            assert_eq!(decode(&encoded).expect("whole"), batch);
+            assert_eq!(encode(&batch).expect("again"), encoded);
         }
+    }
+
+    #[test]
+    fn what_is_shared_and_what_is_the_same_is_told_apart() {
+        let batch = |values: [i64; 2]| {
+            RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(values.to_vec())) as ArrayRef)])
+                .expect("a table")
+        };
+        let one = batch([1, 2]);
+        assert!(!is_shared(&one));
+        let alias = one.clone();
+        assert!(is_shared(&one) && same(&one, &alias) && same(&one, &batch([1, 2])));
+        assert!(!same(&one, &batch([1, 3])) && !same(&one, &one.slice(0, 1)));
     }
 
     #[test]
     fn bytes_that_are_no_table_are_an_error() {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![1, 2, 3]))]).expect("it fits");
-        let encoded = encode("t", &batch).expect("it has a stored form").bytes;
+        let encoded = encode(&batch).expect("it has a stored form");
         assert!(decode(&[]).is_err());
         assert!(decode(b"not a table at all").is_err());
         assert!(decode(&encoded[..encoded.len() / 2]).is_err());

@@ -167,6 +167,27 @@ async fn what_is_sparse_is_written_anew_and_what_nobody_names_is_swept() {
 }
 
 #[tokio::test]
+async fn a_table_that_lives_on_is_not_even_looked_at_again_and_still_moves_when_its_object_is_sparse() {
+    let place = Place::new();
+    let (mut keeper, _) = place.claim().await;
+    let (kept, large) = (numbers(0..1000), numbers(0..50_000));
+    let with = |tables: &[(&str, &RecordBatch)]| {
+        let tables = tables.iter().map(|(name, table)| ((*name).to_owned(), (*table).clone())).collect();
+        Part { tables, ..part("a", 0..1) }
+    };
+    keeper.publish(snapshot(1, vec![with(&[("pane-1", &kept), ("pane-2", &large)])])).await.expect("published");
+    let same = keeper.publish(snapshot(2, vec![with(&[("pane-1", &kept), ("pane-2", &large)])])).await;
+    assert_eq!(same.expect("published").bytes_written, 0);
+    let moved = keeper.publish(snapshot(3, vec![with(&[("pane-1", &kept)])])).await.expect("published");
+    assert!(moved.bytes_written > 0, "its object held mostly the other one");
+    // The same name with other content.
+    keeper.publish(snapshot(4, vec![with(&[("pane-1", &large)])])).await.expect("published");
+    let (_, mut image) = place.claim().await;
+    assert!(matches!(take(&mut image, "a"), Loaded::Restored(tables) if tables[0].1 == large));
+    assert_eq!(check(&place.store()).await.expect("read").damages, []);
+}
+
+#[tokio::test]
 async fn sweeping_leaves_objects_of_a_writer_that_has_not_published_yet() {
     let place = Place::new();
     let (mut keeper, _) = place.claim().await;

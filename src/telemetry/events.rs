@@ -14,19 +14,21 @@ pub trait Event {
     fn emit(self, metrics: &Metrics);
 }
 
-/// A source met an error and goes on.
+/// A source met an error that ends the run.
 #[derive(Debug)]
 pub struct SourceFailed<'a> {
     pub source: &'a str,
     pub error: &'a str,
+    /// Whether it is what the run ends with and says at its end; only further failures need a line of their own.
+    pub first: bool,
 }
 
 impl Event for SourceFailed<'_> {
     fn emit(self, metrics: &Metrics) {
         metrics.series().source_errors.with_label_values(&[self.source]).inc();
-        if let Some(held_back) = metrics.throttle().pass("source_failed", self.source) {
-            let (source, error) = (self.source, self.error);
-            tracing::error!(event = "source_failed", source, error, held_back, "source met an error");
+        let SourceFailed { source, error, first } = self;
+        if !first {
+            tracing::error!(event = "source_failed", source, error, "source met an error");
         }
     }
 }
@@ -145,7 +147,7 @@ mod tests {
         metrics.emit(DetectionFailed { detection: "a", error: "division by zero" });
         metrics.emit(CheckpointDone { lanes: 1, seconds: 0.01 });
         metrics.emit(CheckpointFailed { error: "sink is down" });
-        metrics.emit(SourceFailed { source: "audit.log", error: "permission denied" });
+        metrics.emit(SourceFailed { source: "audit.log", error: "permission denied", first: true });
         let expired = NaiveDate::from_ymd_opt(2025, 1, 31).expect("a date");
         let expired = [("a".to_owned(), "exceptions/a.yaml".to_owned(), expired)];
         metrics.emit(ExceptionsLoaded { loaded: 2, expired: &expired });

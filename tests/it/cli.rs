@@ -68,6 +68,33 @@ fn a_wrong_detection_file_shows_every_mistake_with_its_place_and_ends_with_2() {
 }
 
 #[test]
+fn lint_checks_what_the_configuration_names() {
+    let site = Site::new();
+    site.write(
+        "own/bad.yaml",
+        site.read("secret-request.yaml").replace("id: secret-request", "id: bad").replace("sql:", "sqll:"),
+    );
+    site.write("kubetide.toml", "[detections]\npaths = [\"own\"]\n");
+    let ended = site.run("lint --config kubetide.toml").expect_code(2);
+    assert!(ended.stdout.contains("own/bad.yaml") && ended.stdout.contains("'sqll'"), "{}", ended.stdout);
+    site.run("lint").expect_code(0);
+    site.write("wrong.toml", "detektions = 1\n");
+    site.run("lint --config wrong.toml").expect_code(3).expect_stderr(&["did you mean `detections`"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_cannot_be_read_or_written_is_told_once() {
+    let site = site_with_log();
+    // The first page of a process's memory can be opened and not read.
+    let ended = site.evaluate("/proc/self/mem --format json").expect_code(3);
+    assert_eq!(ended.stderr.matches("could not be read").count(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("/proc/self/mem").count(), 2, "as the source and as the file: {}", ended.stderr);
+    let ended = site.evaluate("audit.log --alerts /dev/full").expect_code(3);
+    assert_eq!(ended.stderr.matches("/dev/full").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
 fn import_converts_what_lint_accepts_and_tells_what_it_cannot() {
     let site = Site::new();
     let rule = |title: &str, item: &str| {
@@ -91,7 +118,7 @@ fn import_converts_what_lint_accepts_and_tells_what_it_cannot() {
     let lines = refused.alerts();
     let outcomes: BTreeSet<&str> = lines.iter().filter_map(|line| line["outcome"].as_str()).collect();
     assert_eq!(outcomes, BTreeSet::from(["converted", "refused", "skipped"]));
-    refused.expect_stderr(&["1 converted, 1 refused, 1 about other logs"]);
+    refused.expect_stderr(&["1 converted, 1 refused, 1 skipped"]);
     let printed = site.run("import sigma good.yml bad").expect_code(1);
     assert!(
         printed.stdout.contains("SELECT * FROM audit") && !printed.stdout.contains("refused"),

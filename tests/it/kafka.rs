@@ -1,6 +1,18 @@
 //! The Kafka source and sink against a real broker. See `support/broker.rs` for how to bring one.
 
-use std::collections::{BTreeMap, BTreeSet};
+/// Skips the test where there is no broker; `support/broker.rs` has said so, or failed.
+macro_rules! broker_or_return {
+    ($broker:expr) => {
+        match $broker {
+            Some(broker) => broker,
+            None => return,
+        }
+    };
+}
+
+mod resume;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -15,16 +27,6 @@ use kubetide::stage::source::{Committer, Message, Outlet, Source, SourceError, S
 
 use crate::support::broker::{self, Broker, Record, TIMEOUT, unique};
 use crate::support::clouds::Cloud;
-
-/// Skips the test where there is no broker; `support/broker.rs` has said so, or failed.
-macro_rules! broker_or_return {
-    ($broker:expr) => {
-        match $broker {
-            Some(broker) => broker,
-            None => return,
-        }
-    };
-}
 
 /// A record that came out of a source.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,9 +91,15 @@ impl Run {
     }
 
     fn open(url: &str, behaviour: Behaviour) -> Result<Run, SourceError> {
+        Run::open_at(url, behaviour, HashMap::new())
+    }
+
+    /// Partitions go on where `resume` says.
+    fn open_at(url: &str, behaviour: Behaviour, resume: HashMap<(String, i32), i64>) -> Result<Run, SourceError> {
         let address: Address = url.parse().expect("an address");
         let options =
             KafkaOptions::from_address(&address, &[]).map_err(|e| SourceError::configuration(e.to_string()))?;
+        let options = KafkaOptions { resume, ..options };
         let told = Arc::new(Told::default());
         let (source, committer) = KafkaSource::open(options, Arc::clone(&told) as Arc<dyn Events>)?;
         let (mut intakes, outlet) = intakes(1, 2);
@@ -535,6 +543,8 @@ fn alert(uid: &str, ocsf: String) -> Alert {
         entity: Vec::new(),
         attack: Vec::new(),
         count: 1,
+        at_us: 0,
+        subject: None,
         event_time_us: 1_767_225_600_000_000,
         arrival_ms: None,
         ocsf: ocsf.into(),

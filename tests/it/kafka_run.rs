@@ -1,9 +1,20 @@
 //! `kubetide run` over Kafka, as a process of its own against a real broker: whatever happens to it, what it finds is
 //! what a run over a file of the same records finds.
 
+/// Skips the test where there is no broker; `support/broker.rs` has said so, or failed.
+macro_rules! broker_or_return {
+    ($broker:expr) => {
+        match $broker {
+            Some(broker) => broker,
+            None => return,
+        }
+    };
+}
+
 mod corpus;
 mod findings;
 mod process;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,16 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const KILLS: usize = 8;
 /// Parts in which the input arrives during the proof.
 const SLICES: usize = 16;
-
-/// Skips the test where there is no broker; `support/broker.rs` has said so, or failed.
-macro_rules! broker_or_return {
-    ($broker:expr) => {
-        match $broker {
-            Some(broker) => broker,
-            None => return,
-        }
-    };
-}
 
 /// A topic to read, a topic for alerts and a group.
 struct Place {

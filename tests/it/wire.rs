@@ -462,6 +462,15 @@ fn a_million_broken_elements_are_not_a_million_dead_letters() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_kept_as_it_came() {
+    for record in ["  plain text \r\n", "\u{feff}{\"hello\": 1}\n", "\n\t{\"kind\": \"Event\", ...\0\0"] {
+        let calls = decode(record.as_bytes());
+        let kept = calls.iter().any(|call| matches!(call, Call::Reject { bytes, .. } if bytes == record.as_bytes()));
+        assert!(kept, "{record:?} gave {calls:#?}");
+    }
+}
+
+#[test]
 fn invalid_utf8_does_not_hide_an_event() {
     let mut payload =
         br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","auditID":"a","verb":"get","userAgent":""#.to_vec();

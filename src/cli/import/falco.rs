@@ -107,7 +107,7 @@ impl Loader {
             let outcome = if kind == "k8s_audit" {
                 convert(&scope, &name, &source)
             } else {
-                Err(Refusal::Foreign(format!("it is about another source: {kind}")))
+                Err(Refusal::Skipped(format!("it is about another source: {kind}")))
             };
             imported.push(Imported { file: source.file, name, outcome });
         }
@@ -168,7 +168,7 @@ fn convert(scope: &Scope, name: &str, source: &Source) -> Result<Box<Rule>, Refu
         .collect();
     let condition = Expr::all(std::iter::once(condition).chain(exceptions.into_iter().map(Expr::not)));
     if condition == Expr::Constant(false) && problems.is_empty() {
-        problems.add("condition", "it can never hold: a macro of the rule switches it off");
+        return Err(Refusal::Skipped("it is switched off: by its macros it can never hold".to_owned()));
     }
     if !problems.is_empty() {
         return Err(Refusal::Problems(problems.list));

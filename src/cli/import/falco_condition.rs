@@ -340,7 +340,10 @@ fn resolve(name: &str, argument: Option<&str>) -> Result<Found, String> {
     if let Some((_, reason)) = WITHOUT.iter().find(|(known, _)| *known == name) {
         return Err((*reason).to_owned());
     }
-    let Some((_, path, list)) = FIELDS.iter().find(|(known, ..)| *known == name) else {
+    // Newer versions of Falco's plugin tell the kinds of containers apart; the columns hold all of them.
+    let kind = ["initContainers", "ephemeralContainers"].into_iter().find(|kind| name.contains(&format!(".{kind}.")));
+    let plain = kind.map_or_else(|| name.to_owned(), |kind| name.replace(kind, "containers"));
+    let Some((_, path, list)) = FIELDS.iter().find(|(known, ..)| *known == plain) else {
         if !name.starts_with("ka.") {
             return Err(format!("'{name}' is no field of Kubernetes audit events"));
         }
@@ -351,7 +354,7 @@ fn resolve(name: &str, argument: Option<&str>) -> Result<Found, String> {
     let path = match argument.filter(|argument| argument.parse::<u32>().is_ok()) {
         // One container, volume or rule of the list.
         Some(index) => indexed(path, index).ok_or_else(|| format!("'{name}' is no list"))?,
-        None => (*path).to_owned(),
+        None => kind.map_or_else(|| (*path).to_owned(), |kind| path.replace(".containers.", &format!(".{kind}."))),
     };
     let mut field = at_path(&path).ok_or_else(|| format!("'{name}' has no column"))?;
     let list = *list && argument.is_none();

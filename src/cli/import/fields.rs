@@ -136,7 +136,6 @@ const SERVICE_TYPES: Case = Case::Words(&["ClusterIP", "NodePort", "LoadBalancer
 
 const TEMPLATES: &str = "init and ephemeral containers, and the pod templates of other kinds, count too";
 const BARE: &str = "a bare name, read as what it says wherever it stands in the body";
-const GROUP: &str = "'' is the core group, which the event leaves out";
 const NAME: &str = "filled from the response where the request generated the name";
 const SUBJECTS: &str = "service accounts stand there as system:serviceaccount:NAMESPACE:NAME";
 const COMMANDS: &str = "command and arguments of a container are one text there, joined with spaces";
@@ -162,7 +161,7 @@ fn head(path: &str) -> Option<(Kind, &'static str, Option<&'static str>)> {
         "objectRef.subresource" | "subresource" => text(Case::Lower, "subresource"),
         "objectRef.namespace" | "namespace" => text(Case::Lower, "namespace"),
         "objectRef.name" | "name" => noted(Kind::Text(Case::Free), "name", NAME),
-        "objectRef.apiGroup" | "apiGroup" => noted(Kind::Text(Case::Lower), "api_group", GROUP),
+        "objectRef.apiGroup" | "apiGroup" => text(Case::Lower, "api_group"),
         "objectRef.apiVersion" => text(Case::Lower, "api_version"),
         "objectRef.uid" => text(Case::Free, "object_uid"),
         "responseStatus.code" => Some((Kind::Number, "response_code", None)),

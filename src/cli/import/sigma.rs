@@ -33,7 +33,7 @@ fn rule(file: &SourceFile, (index, document): (usize, &Json)) -> Imported {
     let title = document["title"].as_str().unwrap_or_default().trim();
     let name = if title.is_empty() { format!("document {}", index + 1) } else { title.to_owned() };
     let outcome = match foreign(document) {
-        Some(reason) => Err(Refusal::Foreign(reason)),
+        Some(reason) => Err(Refusal::Skipped(reason)),
         None => convert(document, &name),
     };
     Imported { file: Arc::clone(&file.path), name, outcome }

@@ -24,7 +24,7 @@ fn refusals(from: From, text: &str) -> String {
         Err(Refusal::Problems(problems)) => {
             problems.iter().map(|one| format!("{}: {}\n", one.place, one.reason)).collect()
         }
-        Err(Refusal::Foreign(reason)) => format!("foreign: {reason}"),
+        Err(Refusal::Skipped(reason)) => format!("skipped: {reason}"),
         Err(Refusal::Unreadable(reason)) => format!("unreadable: {reason}"),
     });
     told.collect::<Vec<_>>().join("\n")
@@ -471,7 +471,7 @@ fn what_sigma_says_and_no_column_does_is_told_with_its_place() {
         (sigma("  s: {verb: get}"), ["detection.condition", "missing"]),
         ("title: C\ncorrelation: {type: event_count}\n".to_owned(), ["correlation", "window"]),
         ("title: F\nfilter: {}\n".to_owned(), ["filter", "exception"]),
-        ("title: W\nlogsource: {product: windows}\ndetection: {}\n".to_owned(), ["foreign", "windows"]),
+        ("title: W\nlogsource: {product: windows}\ndetection: {}\n".to_owned(), ["skipped", "windows"]),
         ("a: [".to_owned(), ["unreadable", ""]),
     ] {
         let told = refusals(From::Sigma, &rule);

@@ -13,14 +13,16 @@ const ABSENT: &str = "id: read-and-no-more\ntitle: T\nentity: [user_name]\nsuppr
 const FIRST_SEEN: &str = "id: new-pod\ntitle: T\nentity: [user_name, name]\nsuppress: 0\nsummary: '{user_name} {name}'\nsql: SELECT * FROM audit WHERE resource = 'pods'\nfirst_seen: {of: [name], per: [user_name], learn: 1m, forget: 30d}\n";
 const EVENTS: &str = "id: secret-read\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsql: SELECT * FROM audit WHERE resource = 'secrets'\n";
 
+const WINDOW: &str = "id: many-reads\ntitle: T\nentity: [user_name]\nsuppress: 5m\nsummary: '{user_name}'\nsql: SELECT user_name, count(*) AS reads FROM audit WHERE resource = 'secrets' GROUP BY user_name HAVING count(*) >= 3\nwindow: {size: 10m, every: 1m}\n";
+
 fn detections(sequence: &str) -> Arc<DetectionSet> {
     let file = |text: &str| {
         let id = text.strip_prefix("id: ").and_then(|text| text.lines().next()).expect("it begins with its id");
         let path = format!("detections/discovery/{id}.yaml");
         SourceFile { path: path.as_str().into(), text: format!("{text}{HEAD}").into(), support: false }
     };
-    let loaded = load(&[sequence, ABSENT, FIRST_SEEN, EVENTS].map(file));
-    assert_eq!(loaded.set.detections.len(), 4, "{:?}", loaded.diagnostics);
+    let loaded = load(&[sequence, ABSENT, FIRST_SEEN, WINDOW, EVENTS].map(file));
+    assert_eq!(loaded.set.detections.len(), 5, "{:?}", loaded.diagnostics);
     Arc::new(loaded.set)
 }
 
@@ -156,7 +158,7 @@ async fn uncut(set: &Arc<DetectionSet>, records: &[String]) -> Told {
     live(set, Part::of(records, 0, None), &sink, None, Path::new("")).run().await.expect("a clean run");
     let told = told(&sink);
     let detections: BTreeSet<&str> = told.keys().filter_map(|key| key.split(' ').next()).collect();
-    assert_eq!(detections.len(), 4, "every kind finds something: {told:?}");
+    assert_eq!(detections.len(), 5, "every kind finds something: {told:?}");
     assert!(told.values().all(|(created, _)| *created == 1));
     told
 }
@@ -185,6 +187,7 @@ async fn a_run_that_is_stopped_anywhere_and_goes_on_tells_the_same() {
 async fn a_run_that_dies_anywhere_goes_on_from_its_manifest_and_misses_nothing() {
     let (records, set) = (records(), detections(SEQUENCE));
     let expected = uncut(&set, &records).await;
+    let (mut all_deaths, mut resumed) = (0, 0);
     for dies_at in [1, 40, 120] {
         let folder = tempfile::tempdir().expect("a scratch folder");
         let sink = MemorySink::default();
@@ -192,6 +195,7 @@ async fn a_run_that_dies_anywhere_goes_on_from_its_manifest_and_misses_nothing()
         loop {
             let state = state(folder.path()).await;
             let from = state.1.positions.get("script").and_then(|lanes| lanes.get("lane")).copied().unwrap_or(0);
+            resumed += usize::from(from > 0);
             let part = Part::of(&records, from as usize, None);
             let run = live(&set, part, &sink, Some(state), folder.path()).run();
             let told_before = sink.kept().alerts.len();
@@ -208,6 +212,7 @@ async fn a_run_that_dies_anywhere_goes_on_from_its_manifest_and_misses_nothing()
                 () = death => deaths += 1,
             }
         }
+        all_deaths += deaths;
         let told = told(&sink);
         assert_eq!(told.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{deaths} deaths");
         for (finding, (created, count)) in &expected {
@@ -215,6 +220,7 @@ async fn a_run_that_dies_anywhere_goes_on_from_its_manifest_and_misses_nothing()
         }
         assert_eq!(check(&open(folder.path())).await.expect("read").damages, []);
     }
+    assert!(all_deaths > 3 && resumed > 0, "{all_deaths} deaths, {resumed} times from the middle");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,9 @@ functions! {
     "is_public_ip" "is_public_ip(ip) -> boolean"
         "Whether the IPv4 or IPv6 address belongs to one host on the internet. NULL where the address is none."
         "is_public_ip(source_ip)";
+    "ip_network" "ip_network(ip, length) -> text"
+        "The network of that length that the IPv4 address lies in; IPv6 addresses are cut to `/48`. NULL where the address is none."
+        "ip_network(source_ip, '/24')";
     "image_registry" "image_registry(image) -> text"
         "Registry of an image in lower case, `docker.io` for short names."
         "image_registry(images[1]) = 'ghcr.io'";
@@ -140,6 +143,7 @@ pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
         function("cidr_contains", net::CidrContains),
         function("ip_in", Test::<TheText, Networks>::new()),
         function("is_public_ip", net::IsPublicIp),
+        function("ip_network", net::IpNetwork),
         function("image_registry", image::ImagePart::registry()),
         function("image_repository", image::ImagePart::repository()),
         function("any_image_repository", Test::<AnyElement, image::Repository>::new()),

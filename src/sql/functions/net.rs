@@ -1,12 +1,13 @@
-//! Addresses: `cidr_contains` and `is_public_ip`; `ip_in` is a test of text against networks.
+//! Addresses: `cidr_contains`, `is_public_ip` and `ip_network`; `ip_in` is a test of text against networks.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray};
+use arrow::array::{ArrayRef, BooleanArray, StringArray};
 use arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::scalar::ScalarValue;
+use ipnet::IpNet;
 
 use super::Kernel;
 use super::arguments::{Arguments, Param, scalar_text};
@@ -59,6 +60,49 @@ impl Kernel for IsPublicIp {
             (0..arguments.rows()).map(|row| parse_ip(addresses.value(row)?).map(is_public)).collect();
         Ok(Arc::new(answers))
     }
+}
+
+/// `ip_network(ip, length)`.
+#[derive(Debug)]
+pub(super) struct IpNetwork;
+
+/// IPv6 networks are of this length whatever is asked for IPv4: it is what one customer gets.
+const V6_LENGTH: u8 = 48;
+
+impl Kernel for IpNetwork {
+    fn params(&self) -> &[Param] {
+        &[Param::Text, Param::Text]
+    }
+
+    fn returns(&self) -> DataType {
+        DataType::Utf8
+    }
+
+    fn check(&self, _types: &[&DataType], constants: &[Option<&ScalarValue>]) -> Result<(), String> {
+        match constants.get(1).copied().flatten().and_then(scalar_text) {
+            Some(length) if prefix_length(length).is_none() => {
+                Err(format!("'{length}' is no length of a network such as '/24'"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
+        let (addresses, lengths) = (arguments.text(0)?, arguments.text(1)?);
+        let answers: StringArray = (0..arguments.rows())
+            .map(|row| {
+                let (address, length) = (parse_ip(addresses.value(row)?)?, prefix_length(lengths.value(row)?)?);
+                let length = if address.is_ipv4() { length } else { V6_LENGTH };
+                Some(IpNet::new(address, length).ok()?.trunc().to_string())
+            })
+            .collect();
+        Ok(Arc::new(answers))
+    }
+}
+
+/// The number in `/24`.
+fn prefix_length(text: &str) -> Option<u8> {
+    text.strip_prefix('/')?.parse().ok().filter(|length| (1..=32).contains(length))
 }
 
 /// Whether the address is routed on the internet and belongs to one host, by the IANA special-purpose registries.

@@ -1,18 +1,22 @@
-//! `window_start()` and `window_end()`: the window that a query is being run over.
+//! `window_start()` and `window_end()`: the window that a query is being run over; and how far the run may go.
 //!
-//! A plan is prepared once and run for every hop, so the two cannot be constants of it. They are volatile, which keeps
-//! the planner from computing them early, and read what the run put down for its thread: plans have one partition and
-//! run on the thread that calls them.
+//! A plan is prepared once and run for every hop, so none of this can be constants of it. The functions are volatile,
+//! which keeps the planner from computing them early, and read what the run put down for its thread: plans have one
+//! partition and run on the thread that calls them.
 
 use std::cell::Cell;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::error::Result;
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 use datafusion::scalar::ScalarValue;
 
+use super::super::error::own_error;
 use super::FunctionInfo;
+use crate::clock::Instant;
 
 /// The functions that only detections with a window have, in the order of the documentation.
 pub static WINDOW_FUNCTIONS: &[FunctionInfo] = &[
@@ -37,23 +41,33 @@ pub struct Span {
     pub end_us: i64,
 }
 
-thread_local! {
-    static SPAN: Cell<Option<Span>> = const { Cell::new(None) };
+/// One run of a window's query.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::sql) struct Run {
+    pub(in crate::sql) span: Span,
+    /// When it is to be over.
+    pub(in crate::sql) until: Instant,
+    /// How many rows may still come out of scans and joins.
+    pub(in crate::sql) rows: usize,
 }
 
-/// While it lives, queries on this thread run over the given window.
+thread_local! {
+    static RUN: Cell<Option<Run>> = const { Cell::new(None) };
+}
+
+/// While it lives, queries on this thread run as this.
 #[derive(Debug)]
-pub(in crate::sql) struct Within(Option<Span>);
+pub(in crate::sql) struct Within(Option<Run>);
 
 impl Within {
-    pub(in crate::sql) fn new(span: Span) -> Within {
-        Within(SPAN.replace(Some(span)))
+    pub(in crate::sql) fn new(run: Run) -> Within {
+        Within(RUN.replace(Some(run)))
     }
 }
 
 impl Drop for Within {
     fn drop(&mut self) {
-        SPAN.set(self.0);
+        RUN.set(self.0);
     }
 }
 
@@ -63,21 +77,40 @@ pub(in crate::sql) fn is_window_function(name: &str) -> bool {
 }
 
 pub(in crate::sql) fn functions() -> Vec<Arc<ScalarUDF>> {
-    let bound =
-        |end: bool| ScalarUDF::new_from_impl(Bound { end, signature: Signature::nullary(Volatility::Volatile) });
-    vec![Arc::new(bound(false)), Arc::new(bound(true))]
+    [Asked::Start, Asked::End].into_iter().map(|asked| Arc::new(function(asked))).collect()
 }
 
-/// One end of the window.
+/// A condition that is true for every row, and fails where the run has gone on for too long or made too many rows. No
+/// query can name it.
+pub(in crate::sql) fn within_bounds() -> Expr {
+    function(Asked::Bounds).call(Vec::new())
+}
+
+fn function(asked: Asked) -> ScalarUDF {
+    ScalarUDF::new_from_impl(OfRun { asked, signature: Signature::nullary(Volatility::Volatile) })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Asked {
+    Start,
+    End,
+    Bounds,
+}
+
+/// Something about the run.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Bound {
-    end: bool,
+struct OfRun {
+    asked: Asked,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Bound {
+impl ScalarUDFImpl for OfRun {
     fn name(&self) -> &str {
-        if self.end { "window_end" } else { "window_start" }
+        match self.asked {
+            Asked::Start => "window_start",
+            Asked::End => "window_end",
+            Asked::Bounds => "within_bounds",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -85,14 +118,32 @@ impl ScalarUDFImpl for Bound {
     }
 
     fn return_type(&self, _given: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())))
+        Ok(match self.asked {
+            Asked::Bounds => DataType::Boolean,
+            _ => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        })
     }
 
-    fn invoke_with_args(&self, _call: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(span) = SPAN.get() else {
+    fn invoke_with_args(&self, call: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(mut run) = RUN.get() else {
             return datafusion::common::exec_err!("{} is asked for outside of a window", self.name());
         };
-        let us = if self.end { span.end_us } else { span.start_us };
-        Ok(ColumnarValue::Scalar(ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()))))
+        let time = |us| ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()));
+        Ok(ColumnarValue::Scalar(match self.asked {
+            Asked::Start => time(run.span.start_us),
+            Asked::End => time(run.span.end_us),
+            Asked::Bounds => {
+                let Some(rows) = run.rows.checked_sub(call.number_rows) else {
+                    let help = "put what its parts have in common into the join, or count instead";
+                    return Err(own_error("the query makes too many rows", Some(help)));
+                };
+                if run.until.remaining().is_zero() {
+                    return Err(own_error("the query takes too long", None));
+                }
+                run.rows = rows;
+                RUN.set(Some(run));
+                ScalarValue::Boolean(Some(true))
+            }
+        }))
     }
 }

@@ -5,6 +5,7 @@ mod errors;
 mod events;
 mod scratch;
 mod shapes;
+mod windows;
 
 pub(crate) use self::scratch::Scratch;
 

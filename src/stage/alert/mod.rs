@@ -41,7 +41,7 @@ use self::identity::{FindingId, Scope};
 use self::row::{Event, Rows};
 use self::suppression::{Place, Related, Seen, Suppression, Update};
 use crate::detection::DetectionSet;
-use crate::model::{Activity, Alert, Column, Finding, KeptMatches, Match, MatchedRows, Severity};
+use crate::model::{Activity, Alert, Column, Finding, KeptMatches, KeptRows, Match, MatchedRows, Severity};
 
 /// A cell of a matched row as JSON: times as RFC 3339.
 pub fn cell(rows: &arrow::array::RecordBatch, column: crate::model::Column, row: usize) -> serde_json::Value {
@@ -63,6 +63,8 @@ pub struct AlertOptions {
     pub limits: Limits,
     /// What is told at a lower severity, as habits are, is not told at all.
     pub severity_least: Severity,
+    /// Alerts carry the event that raised them, as somebody correlates them.
+    pub subjects: bool,
 }
 
 impl AlertOptions {
@@ -73,6 +75,7 @@ impl AlertOptions {
             evidence_bytes_max: 16 << 10,
             limits: Limits::default(),
             severity_least: Severity::Informational,
+            subjects: false,
         }
     }
 }
@@ -146,7 +149,8 @@ impl AlertStage {
                 Seen::Duplicate => self.counts.duplicates += 1,
                 Seen::First => {
                     let event = Event::of(spec, &rows, matched, found);
-                    alerts.extend(create(spec, id, related, event, habitual, &self.options));
+                    let alert = create(spec, id, related, event, habitual, &self.options);
+                    alerts.extend(alert.map(|alert| with_subject(alert, &self.options, matched, found.row)));
                     self.counts.created += 1;
                     for update in self.suppression.shrink() {
                         tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -204,7 +208,9 @@ impl AlertStage {
         }
         if let Some((related, event, habitual)) = first {
             let rest = self.suppression.take(id);
-            alerts.extend(create_whole(spec, id, finding.at_us, (related, event, habitual), rest, &self.options));
+            let alert = create_whole(spec, id, finding.at_us, (related, event, habitual), rest, &self.options);
+            let last = matched.rows.num_rows().saturating_sub(1);
+            alerts.extend(alert.map(|alert| with_subject(alert, &self.options, &matched, last)));
             self.counts.created += 1;
             for update in self.suppression.shrink() {
                 tell(&self.specs, update, &self.options, &mut self.counts, &mut alerts);
@@ -259,6 +265,15 @@ impl AlertStage {
             ..self.counts.clone()
         }
     }
+}
+
+/// The alert with the event that raised it, where somebody wants that.
+fn with_subject(alert: Alert, options: &AlertOptions, matched: &MatchedRows, row: usize) -> Alert {
+    let of_row = || KeptRows {
+        rows: matched.rows.slice(row, 1),
+        arrival_ms: vec![matched.arrival_ms.get(row).copied().flatten()],
+    };
+    Alert { subject: options.subjects.then(of_row), ..alert }
 }
 
 /// The finding that a match belongs to.

@@ -125,7 +125,11 @@ impl Evaluator {
         let mut probes = Vec::with_capacity(detections.len());
         for (probe, (detection, step, plan)) in first.chain(further).enumerate() {
             probes.push((detection, step));
-            let routed = route(filter(&plan.shape));
+            let routed = match detections[detection].reads_alerts() {
+                // No event is its business.
+                true => Routed { resources: Some(BTreeSet::new()), verbs: None, rest: Vec::new() },
+                false => route(filter(&plan.shape)),
+            };
             let mut own = Vec::with_capacity(routed.rest.len());
             let mut read = ColumnSet::EMPTY;
             for conjunct in routed.rest {

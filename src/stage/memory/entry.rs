@@ -9,7 +9,7 @@ use arrow::datatypes::{FieldRef, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde_json::Value;
 
-use crate::model::{COLUMNS, Column, KeptRows, cell};
+use crate::model::{ALL_COLUMNS, Column, KeptRows, cell};
 
 /// 128 bits of BLAKE3 over a list of values: what the entries of one key have in common.
 pub type Key = [u8; 16];
@@ -25,7 +25,7 @@ pub struct Kept {
 impl Kept {
     pub fn new(rows: KeptRows) -> Kept {
         let schema = rows.rows.schema_ref();
-        let places = COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
+        let places = ALL_COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
         Kept { rows, places }
     }
 

@@ -18,7 +18,7 @@ use crate::model::{Finding, time_text};
 const MINUTE_US: i64 = 60_000_000;
 const DAY_US: i64 = 24 * 60 * MINUTE_US;
 /// Combinations remembered by one detection for one cluster; further ones are shed and raise no alert.
-const KEYS_MAX: usize = 10_000_000;
+pub const KEYS_MAX: usize = 10_000_000;
 
 /// The set of one detection in one cluster.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::record_batch::RecordBatch;
 
 use super::timeline::{LaneKey, Memories as _, Names, Timeline};
-use super::{Bound, Memory, Size};
+use super::{Bound, Memory, OF_ALERTS, Size};
 use crate::model::LaneId;
 
 /// What a run remembers.
@@ -102,7 +102,8 @@ impl Memory {
     pub fn restore(&mut self, image: &MemoryImage, meanings: &Meanings) -> Vec<Unfit> {
         let mut unfit = Vec::new();
         for (name, cluster) in &image.clusters {
-            let cluster_id: Arc<str> = name.as_str().into();
+            let key: Arc<str> = name.as_str().into();
+            let cluster_id: Arc<str> = name.strip_prefix(OF_ALERTS).unwrap_or(name).into();
             let mut timeline = Timeline::new(Arc::clone(&cluster_id), cluster.born_us);
             timeline.resume(cluster.watermark_us, cluster.lanes.clone());
             if !cluster.waiting.is_empty()
@@ -122,7 +123,7 @@ impl Memory {
                     }
                 }
             }
-            self.timelines.insert(cluster_id, timeline);
+            self.timelines.insert(key, timeline);
         }
         unfit
     }

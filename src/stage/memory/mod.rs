@@ -6,14 +6,21 @@
 //! [`Recall`]: it is shown rows in that order, and is woken at the event times that it asks for. So what it answers is
 //! a function of the set of events, not of how they came.
 
+mod alerts;
+mod anomaly;
 mod entry;
 mod first_seen;
 mod image;
+mod rhythm;
 mod sequence;
+mod silence;
+mod spike;
 mod tables;
 mod timeline;
 mod window;
 
+#[cfg(test)]
+mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -22,15 +29,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::record_batch::RecordBatch;
+use serde_json::Value;
 
+use self::anomaly::Anomaly;
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
 pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
+use self::rhythm::Rhythm;
 use self::sequence::Sequence;
+use self::silence::Silence;
+use self::spike::Spike;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
+pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
-use crate::model::{Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need};
+use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Match, Need, time_text};
 
 /// The memory of one detection in one cluster.
 ///
@@ -91,6 +104,26 @@ pub struct Size {
     pub bytes: u64,
     /// What was dropped for want of room since the start.
     pub shed: u64,
+}
+
+/// What the names of timelines of alerts begin with; no cluster is called so.
+const OF_ALERTS: &str = "\u{1}alerts of ";
+
+/// What a SELECT list computed for an event, and what a memory adds to it.
+fn with<const N: usize>(entry: &Entry, more: [(&str, Value); N]) -> Vec<(Arc<str>, Value)> {
+    let more = more.into_iter().map(|(name, value)| (name.into(), value));
+    entry.computed().iter().cloned().chain(more).collect()
+}
+
+/// What makes a finding about a key one with others: the key, and the stretch of `bucket_us` that the event falls into;
+/// at 0 the event's request.
+fn identity_in(name: &[Value], entry: &Entry, bucket_us: i64) -> Vec<Value> {
+    let mut identity = name.to_vec();
+    identity.push(match bucket_us {
+        1.. => time_text(entry.event_us.div_euclid(bucket_us) * bucket_us).into(),
+        _ => entry.text(Column::RequestId).map_or_else(|| time_text(entry.event_us).into(), Value::from),
+    });
+    identity
 }
 
 /// What alerts show of an event that is not decoded again: who did what to what, from where, and how it ended.
@@ -164,6 +197,12 @@ pub struct MemoryCounts {
 pub struct Memory {
     kinds: Kinds,
     need: Arc<Need>,
+    /// Detections about alerts.
+    correlating: Vec<usize>,
+    /// What is kept of alerts.
+    alert_columns: ColumnSet,
+    /// By cluster: event time up to which all alerts are here.
+    alerts_until: BTreeMap<Arc<str>, i64>,
     lateness_us: i64,
     silence_us: i64,
     timelines: BTreeMap<Arc<str>, Timeline>,
@@ -177,7 +216,11 @@ impl Memory {
         let with_memory = || detections.iter().filter(|detection| detection.memory.is_some());
         with_memory().next()?;
         let shown: ColumnSet = SHOWN.into_iter().collect();
-        let columns = with_memory().fold(shown.union(also), |all, detection| all.union(detection.kept_columns()));
+        let of = |alerts: bool| {
+            let some = with_memory().filter(move |detection| detection.reads_alerts() == alerts);
+            some.fold(shown, |all, detection| all.union(detection.kept_columns()))
+        };
+        let columns = of(false).union(also);
         let mut bodies = Bodies::default();
         if columns.any_body() {
             bodies.add(None, None, columns);
@@ -185,6 +228,9 @@ impl Memory {
         Some(Memory {
             kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies, ..Need::default() }),
+            correlating: (0..).zip(detections).filter(|(_, one)| one.reads_alerts()).map(|(index, _)| index).collect(),
+            alert_columns: of(true),
+            alerts_until: BTreeMap::new(),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
             silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
             timelines: BTreeMap::new(),
@@ -211,10 +257,11 @@ impl Memory {
             let timeline = timeline.or_insert_with(|| Timeline::new(Arc::clone(&one.cluster_id), one.oldest_us));
             timeline.heard((source, one.lane), one.newest_us, now_us);
         }
-        kept.iter().for_each(|kept| self.keep(kept));
+        kept.iter().for_each(|kept| self.keep(kept, ""));
         let mut out = Vec::new();
-        for timeline in self.timelines.values_mut() {
+        for (cluster, timeline) in &mut self.timelines {
             if let Some(until_us) = timeline.complete_until(self.lateness_us) {
+                self.alerts_until.insert(Arc::clone(cluster), timeline.watermark_us());
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
             ended.iter().for_each(|lane| timeline.ended((source, *lane)));
@@ -226,7 +273,8 @@ impl Memory {
     /// a lane is not idle because its reader is busy.
     pub fn idle(&mut self, now_us: i64) -> Vec<Finding> {
         let mut out = Vec::new();
-        for timeline in self.timelines.values_mut() {
+        for (cluster, timeline) in &mut self.timelines {
+            self.alerts_until.insert(Arc::clone(cluster), timeline.watermark_us());
             if let Some(until_us) = timeline.complete_without_idle(self.lateness_us, self.silence_us, now_us) {
                 timeline.advance(until_us, &self.kinds, &mut out);
             }
@@ -237,7 +285,37 @@ impl Memory {
     /// The input is over: every row is released and every window closes.
     pub fn finish(&mut self) -> Vec<Finding> {
         let mut out = Vec::new();
-        self.timelines.values_mut().for_each(|timeline| timeline.advance(i64::MAX, &self.kinds, &mut out));
+        for (cluster, timeline) in self.timelines.iter_mut().filter(|(cluster, _)| !cluster.starts_with(OF_ALERTS)) {
+            timeline.advance(i64::MAX, &self.kinds, &mut out);
+            self.alerts_until.insert(Arc::clone(cluster), i64::MAX);
+        }
+        out
+    }
+
+    /// Takes in the alerts that came of events and of findings until now, and answers what has become true by them.
+    /// To be called after each of the others, with the alerts of their findings: what is found among alerts up to a
+    /// time needs all alerts up to then, and those of findings are as old as the watermark was.
+    pub fn correlate(&mut self, alerts: &[Alert]) -> Vec<Finding> {
+        let mut out = Vec::new();
+        if self.correlating.is_empty() {
+            return out;
+        }
+        let own =
+            |alert: &Alert| self.correlating.iter().any(|index| *self.kinds.detections[*index].id == *alert.detection);
+        let rows = alerts.iter().filter(|alert| !own(alert)).filter_map(|alert| {
+            let rows = alerts::row(alert, self.alert_columns)?;
+            let whole = alerts::whole(&rows);
+            let each = self.correlating.iter().filter(|index| self.kinds.concerns(**index, &whole));
+            let matches = each.map(|detection| Match { detection: *detection, step: 0, row: 0, computed: Vec::new() });
+            Some(KeptMatches { rows, matches: matches.collect() })
+        });
+        let rows: Vec<KeptMatches> = rows.collect();
+        rows.iter().for_each(|kept| self.keep(kept, OF_ALERTS));
+        for (cluster, until_us) in &self.alerts_until {
+            if let Some(timeline) = self.timelines.get_mut(format!("{OF_ALERTS}{cluster}").as_str()) {
+                timeline.advance(*until_us, &self.kinds, &mut out);
+            }
+        }
         out
     }
 
@@ -248,7 +326,8 @@ impl Memory {
 
     /// The watermark of each cluster, microseconds since the epoch.
     pub fn watermarks(&self) -> impl Iterator<Item = (&Arc<str>, i64)> {
-        self.timelines.iter().map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
+        let of_events = self.timelines.iter().filter(|(cluster, _)| !cluster.starts_with(OF_ALERTS));
+        of_events.map(|(cluster, timeline)| (cluster, timeline.watermark_us()))
     }
 
     /// What went wrong since somebody last asked: index of the detection, and how.
@@ -269,14 +348,22 @@ impl Memory {
         sizes
     }
 
-    fn keep(&mut self, kept: &KeptMatches) {
+    /// `of` tells the time of alerts from that of events.
+    fn keep(&mut self, kept: &KeptMatches, of: &str) {
         let rows = Arc::new(Kept::new(kept.rows.clone()));
         for matches in kept.matches.chunk_by(|left, right| left.row == right.row) {
             let Some(row) = matches.first().map(|found| found.row) else { continue };
             let (Some(event_us), Some(cluster)) = (rows.event_us(row), rows.text(Column::ClusterId, row)) else {
                 continue;
             };
-            let Some(timeline) = self.timelines.get_mut(cluster) else { continue };
+            let timeline = match of {
+                "" => self.timelines.get_mut(cluster),
+                of => {
+                    let timeline = self.timelines.entry(format!("{of}{cluster}").into());
+                    Some(timeline.or_insert_with(|| Timeline::new(cluster.into(), event_us)))
+                }
+            };
+            let Some(timeline) = timeline else { continue };
             let mut matches: Vec<HeldMatch> = matches.iter().map(HeldMatch::of).collect();
             matches.sort_by_key(|found| (found.detection, std::cmp::Reverse(found.step)));
             let event = rows.text(Column::EventId, row).map_or(0, number);
@@ -287,6 +374,76 @@ impl Memory {
             }
         }
     }
+}
+
+/// What the memory of a detection keeps and when it answers, a line for each thing; `None` without a memory.
+pub fn describe(detections: &[Arc<Detection>], index: usize) -> Option<String> {
+    let detection = detections.get(index)?;
+    let memory = detection.memory.as_ref()?;
+    Some(match memory {
+        Kind::Window { .. } => {
+            Kinds::new(detections, SHOWN.into_iter().collect()).windows.get(&index)?.report().to_string()
+        }
+        Kind::Sequence { spec, .. } => {
+            let last = if spec.steps.last()?.absent { ", the last of which must not come" } else { "" };
+            format!(
+                "sequence   {} steps{last} with the same {}, within {} s\nkeeps      for each of them and each step the \
+                 latest way there; at most {} ways a cluster",
+                spec.steps.len(),
+                spec.by.join(", "),
+                spec.within.0.as_secs(),
+                sequence::WAYS_MAX,
+            )
+        }
+        Kind::Anomaly(spec) => format!(
+            "anomaly    {} of {}{}, from {} bits on\nkeeps      the days on which each was seen with each value, half as \
+             much after {} s; at most {} values a cluster\nlearns     for {} s after a cluster is first heard of",
+            spec.features.join(", "),
+            spec.per.join(", "),
+            if spec.peers.is_empty() { String::new() } else { format!(" and its {}", spec.peers.join(", ")) },
+            spec.threshold,
+            spec.half_life.0.as_secs(),
+            anomaly::VALUES_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Spike(spec) => format!(
+            "spike      of {} by {}, at least {} in {} s\nkeeps      for each the counts of its last {} stretches; at most \
+             {} a cluster\nlearns     for {} s after a cluster is first heard of",
+            if spec.of.is_empty() { "events".to_owned() } else { spec.of.join(", ") },
+            spec.per.join(", "),
+            spec.floor,
+            spec.every.0.as_secs(),
+            spike::STRETCHES_MAX,
+            spike::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Silence(spec) => format!(
+            "silence    of {}, at least {} s\nkeeps      for each its last event and the longest silence of {} days; at \
+             most {} a cluster\nlearns     for {} s after each is first heard of",
+            if spec.per.is_empty() { "the cluster".to_owned() } else { spec.per.join(", ") },
+            spec.least.0.as_secs(),
+            silence::DAYS_MAX,
+            silence::KEYS_MAX,
+            spec.learn.0.as_secs(),
+        ),
+        Kind::Rhythm(spec) => format!(
+            "rhythm     of {}, {} beats\nkeeps      for each its last events and up to {} intervals; at most {} a cluster",
+            spec.per.join(", "),
+            spec.beats,
+            rhythm::PROPOSALS_MAX,
+            rhythm::KEYS_MAX,
+        ),
+        Kind::FirstSeen(spec) => format!(
+            "first seen {}{}\nkeeps      16 bytes of key and 4 of time for each combination, exactly; at most {} a cluster, \
+             each until it was away for {} s\nlearns     for {} s after a cluster is first heard of{}",
+            spec.of.join(", "),
+            if spec.per.is_empty() { String::new() } else { format!(" for {}", spec.per.join(", ")) },
+            first_seen::KEYS_MAX,
+            spec.forget.0.as_secs(),
+            spec.learn.0.as_secs(),
+            spec.settle.map_or_else(String::new, |settle| format!(", and {} s of whoever is new", settle.0.as_secs())),
+        ),
+    })
 }
 
 /// How far each lane of a chunk has come, from the event times of all its rows: `rows` are lane, key of the cluster,
@@ -327,12 +484,26 @@ impl Kinds {
     }
 }
 
+impl Kinds {
+    /// Whether a window over alerts has to do with an alert.
+    fn concerns(&self, index: usize, alert: &RecordBatch) -> bool {
+        match self.detections.get(index).and_then(|detection| detection.memory.as_ref()) {
+            Some(Kind::Window { plan, .. }) => plan.concerns(alert),
+            _ => false,
+        }
+    }
+}
+
 impl Memories for Kinds {
     fn make(&self, index: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>> {
         let detection = self.detections.get(index)?;
         let cluster_id = Arc::clone(cluster_id);
         Some(match detection.memory.as_ref()? {
             Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),
+            Kind::Anomaly(spec) => Box::new(Anomaly::new(spec, index, cluster_id, born_us, suppress_us(detection))),
+            Kind::Spike(spec) => Box::new(Spike::new(spec, index, cluster_id, born_us, suppress_us(detection))),
+            Kind::Silence(spec) => Box::new(Silence::new(spec, index, cluster_id)),
+            Kind::Rhythm(spec) => Box::new(Rhythm::new(spec, index, cluster_id)),
             Kind::Sequence { spec, .. } => Box::new(Sequence::new(spec, index, cluster_id, suppress_us(detection))),
             Kind::Window { .. } => Box::new(Window::new(Arc::clone(self.windows.get(&index)?), cluster_id)),
         })

@@ -17,7 +17,7 @@ use crate::detection::SequenceSpec;
 use crate::model::{Column, Finding};
 
 /// Ways that one detection remembers for one cluster; then the oldest are shed.
-const WAYS_MAX: usize = 100_000;
+pub const WAYS_MAX: usize = 100_000;
 /// Fewest findings that are looked through for those that are over.
 const SWEEP_LEAST: usize = 1024;
 

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field as ArrowField, Int32Type, Int64Type, Schema};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Float64Array, Int64Array, RecordBatch, StringArray,
+};
+use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int32Type, Int64Type, Schema};
 
 use super::{Entry, Kept, Key, kept_rows};
 use crate::model::KeptRows;
@@ -101,4 +103,29 @@ pub fn entries_of(table: &RecordBatch) -> Result<Vec<Entry>, String> {
         Ok(Entry::new(&kept, row, kept.event_us(row).unwrap_or_default(), computed))
     };
     computed.into_iter().enumerate().map(entry).collect()
+}
+
+/// Texts as a column.
+pub fn text_column<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
+}
+
+/// 64-bit integers as a column.
+pub fn int_column(values: impl IntoIterator<Item = i64>) -> ArrayRef {
+    Arc::new(Int64Array::from_iter_values(values))
+}
+
+/// Numbers as a column.
+pub fn float_column(values: impl IntoIterator<Item = f64>) -> ArrayRef {
+    Arc::new(Float64Array::from_iter_values(values))
+}
+
+/// A column of numbers.
+pub fn floats(table: &RecordBatch, name: &str) -> Result<Vec<f64>, String> {
+    Ok(column(table, name, &DataType::Float64)?.as_primitive::<Float64Type>().values().to_vec())
+}
+
+/// A value that a text of a table holds as JSON.
+pub fn parsed<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, String> {
+    serde_json::from_str(text).map_err(|error| format!("'{text}' is not as expected: {error}"))
 }

@@ -11,31 +11,37 @@
 //! make it be told again. Its identity, the key and the hop of the edge, is a function of the set of events alone.
 //!
 //! **What is not evaluated.** Where groups of events are independent of each other and need a number of events (a *floor*:
-//! `HAVING count(*) >= 10`), only the rows of groups that have so many are handed to the query.
+//! `HAVING count(*) >= 10`), only the rows of groups that have so many are handed to the query. Where the aggregate can
+//! be put together out of parts, each pane is aggregated once ([`Evaluator::Panes`]) and not for every window that it
+//! is in. None of it changes an answer.
+//!
+//! **Early.** A condition that stays true as events are added can be told before its pane is over: with `early`, the
+//! group of each event is asked about as soon as it has enough. The finding is the one of the hop at the pane's end, so
+//! its identity does not depend on how early it was told.
 
 mod edges;
+mod evidence;
+mod report;
 mod ring;
 mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef};
-use arrow::compute::interleave;
 use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
-use self::edges::{Edges, Seen};
-use self::ring::{Chunk, Ring, equal, hashes};
-use super::{Entry, Field, Recall, Size};
+use self::edges::Edges;
+use self::evidence::{Found, evidence, found, gathered, groups};
+pub use self::report::{Evaluator, WindowReport};
+use self::ring::{Chunk, Ring};
+use super::{Bound, Entry, Field, Recall, Size};
 use crate::detection::WindowSpec;
-use crate::model::{Column, ColumnSet, Finding, KeptRows, cell, time_text};
+use crate::model::{Column, ColumnSet, Finding, cell, time_text};
 use crate::sql::{Span, WindowPlan};
 
-/// Most events that a finding carries as evidence; the newest are kept.
-const EVIDENCE_MAX: usize = 1000;
 /// Most rows that are held for one detection in one cluster.
 pub const ROWS_MAX: u64 = 1_000_000;
 /// Most rows of one answer.
@@ -53,6 +59,8 @@ pub struct WindowRule {
     size_us: i64,
     every_us: i64,
     suppress_us: i64,
+    early: bool,
+    evaluator: Evaluator,
     /// By entity column that can differ within a cluster: its place in the answer.
     key: Vec<usize>,
     columns: ColumnSet,
@@ -65,7 +73,7 @@ impl WindowRule {
     /// are kept what the query reads and `evidence`, which alerts are made of.
     ///
     /// # Errors
-    /// Says which entity the query does not give, or what is wrong with the window's lengths.
+    /// Says which entity the query does not give, what is wrong with the window's lengths, or why it cannot fire early.
     pub fn new(
         detection: usize,
         plan: Arc<WindowPlan>,
@@ -74,24 +82,53 @@ impl WindowRule {
         suppress_us: i64,
         evidence: ColumnSet,
     ) -> Result<WindowRule, String> {
-        let every_us = spec.hop()?.us();
+        let (size_us, every_us) = (spec.size.us(), spec.hop()?.us());
         let mut key = Vec::new();
         for field in entity {
             match plan.place(&field.name) {
+                Some(place) if plan.is_moving(place) => {
+                    return Err(format!("the entity `{}` differs from hop to hop", field.name));
+                }
                 Some(place) => key.push(place),
                 None if field.column.is_some_and(Column::of_cluster) => {}
                 None => return Err(format!("the entity `{}` is not in the SELECT list of the query", field.name)),
             }
         }
+        if spec.early {
+            plan.only_rises().map_err(|why| format!("the window cannot fire early: {why}"))?;
+        }
         let of_sides = plan.sides.iter().flatten().map(|(_, column)| *column);
         let columns = plan.columns.union(evidence).union(of_sides.chain([Column::EventTime]).collect());
-        let size_us = spec.size.us();
-        Ok(WindowRule { detection, plan, size_us, every_us, suppress_us, key, columns, rows_max: ROWS_MAX })
+        let evaluator = if plan.merges() && size_us > every_us { Evaluator::Panes } else { Evaluator::Ring };
+        let (early, rows_max) = (spec.early, ROWS_MAX);
+        Ok(WindowRule { detection, plan, size_us, every_us, suppress_us, early, evaluator, key, columns, rows_max })
+    }
+
+    /// With another bound on the rows that are held for one cluster.
+    #[cfg(test)]
+    fn with_rows_max(self, rows_max: u64) -> WindowRule {
+        WindowRule { rows_max, ..self }
+    }
+
+    /// With the whole query run over all rows of a window, though it could be answered pane by pane.
+    #[cfg(test)]
+    fn with_ring(self) -> WindowRule {
+        WindowRule { evaluator: Evaluator::Ring, ..self }
+    }
+
+    /// What is kept, and how it is evaluated.
+    pub fn report(&self) -> WindowReport {
+        WindowReport::new(self)
     }
 
     /// The end of the pane that an event of this time belongs to.
     fn pane_end(&self, event_us: i64) -> i64 {
         (event_us.div_euclid(self.every_us) + 1).saturating_mul(self.every_us)
+    }
+
+    /// The window that ends at a hop.
+    fn span(&self, end_us: i64) -> Span {
+        Span { start_us: end_us.saturating_sub(self.size_us), end_us }
     }
 }
 
@@ -104,27 +141,22 @@ pub struct Window {
     edges: Edges,
     /// The last hop that was evaluated or is known to be like the one before.
     done_us: Option<i64>,
+    /// The number after that of the newest event that the last answer was about.
+    told: u64,
+    /// Where it fires early, for the pane that is open: by group, with how many events it is asked about again; with
+    /// no number where it was told.
+    tried: BTreeMap<u64, Option<u64>>,
     shed: u64,
     failures: Vec<String>,
 }
 
-/// One key of an answer.
-#[derive(Debug)]
-struct Found {
-    values: Vec<Value>,
-    /// Its rows in the answer.
-    rows: Vec<usize>,
-    /// The newest events that it stands for: place of the chunk, row.
-    evidence: VecDeque<(usize, usize)>,
-    events: u64,
-    /// The number after that of its newest event.
-    next: u64,
-}
-
 impl Window {
+    /// The memory of a cluster that nothing was seen of.
     pub fn new(rule: Arc<WindowRule>, cluster_id: Arc<str>) -> Window {
-        let ring = empty_ring(&rule);
-        Window { rule, cluster_id, ring, edges: Edges::default(), done_us: None, shed: 0, failures: Vec::new() }
+        let groups = rule.plan.groups.as_ref().map(|groups| (groups.by.as_slice(), groups.at_least));
+        let ring = Ring::new(rule.columns, groups);
+        let (edges, tried) = (Edges::default(), BTreeMap::new());
+        Window { rule, cluster_id, ring, edges, done_us: None, told: 0, tried, shed: 0, failures: Vec::new() }
     }
 
     fn fail(&mut self, what: String) {
@@ -150,54 +182,93 @@ impl Window {
 
     /// Answers the query at a hop.
     fn evaluate(&mut self, end_us: i64, out: &mut Vec<Finding>) {
-        let closed =
-            if self.ring.newest_end().is_some_and(|newest| newest <= end_us) { self.ring.close() } else { Ok(()) };
-        if let Err(error) = closed {
+        if self.ring.newest_end().is_some_and(|newest| newest <= end_us)
+            && let Err(error) = self.ring.close()
+        {
             self.fail(error);
         }
-        self.ring.expire(end_us.saturating_sub(self.rule.size_us));
+        self.tried.clear();
+        let span = self.rule.span(end_us);
+        self.ring.expire(span.start_us);
         self.done_us = Some(end_us);
-        match self.answer(end_us) {
-            Ok(answer) => self.tell(end_us, answer.as_ref(), out),
+        match self.answer(span) {
+            Ok(answer) => {
+                self.told = self.tell(span, answer.as_ref(), out);
+                self.edges.end();
+            }
             Err(error) => self.fail(format!("the window up to {}: {error}", time_text(end_us))),
         }
     }
 
-    fn answer(&self, end_us: i64) -> Result<Option<RecordBatch>, String> {
-        let batches = self.ring.batches(end_us);
-        if batches.is_empty() {
-            return Ok(None);
-        }
-        let span = Span { start_us: end_us - self.rule.size_us, end_us };
-        let answer = self.rule.plan.run(batches, span).map_err(|error| error.to_string())?;
-        match answer {
-            Some(answer) if answer.num_rows() > ANSWER_MAX => {
-                Err(format!("the answer has {} rows; at most {ANSWER_MAX} are allowed", answer.num_rows()))
+    fn answer(&mut self, span: Span) -> Result<Option<RecordBatch>, String> {
+        let plan = Arc::clone(&self.rule.plan);
+        let answer = match self.rule.evaluator {
+            Evaluator::Ring => match self.ring.batches(span) {
+                batches if batches.is_empty() => Ok(None),
+                batches => plan.run(&batches, span),
+            },
+            Evaluator::Panes => {
+                let state = |rows: &[RecordBatch]| plan.state(rows, span).map_err(|error| error.to_string());
+                match self.ring.states(span, state)? {
+                    states if states.is_empty() => Ok(None),
+                    states => plan.finish(&states, span),
+                }
             }
-            answer => Ok(answer),
+        };
+        bounded(answer.map_err(|error| error.to_string())?)
+    }
+
+    /// Asks about the group of the newest row before its pane is over: what is true now stays so up to the hop.
+    fn fire_early(&mut self, end_us: i64, out: &mut Vec<Finding>) {
+        let (Some(groups), Some((group, rows))) = (&self.rule.plan.groups, self.ring.newest_group()) else { return };
+        let again = match self.tried.get(&group) {
+            Some(Some(again)) => *again,
+            Some(None) => return,
+            None => groups.at_least,
+        };
+        if rows < again {
+            return;
+        }
+        if let Err(error) = self.ring.close() {
+            return self.fail(error);
+        }
+        let span = self.rule.span(end_us);
+        let answer = self.rule.plan.run(&self.ring.of_group(span, group), span).map_err(|error| error.to_string());
+        match answer.and_then(bounded) {
+            Ok(Some(answer)) => {
+                self.tried.insert(group, None);
+                // Other groups are not told, so this is not about all events up to here.
+                self.tell(span, Some(&answer), out);
+            }
+            // Not for every event of a group that needs more than a number of events.
+            Ok(None) => drop(self.tried.insert(group, Some(rows + (rows / 8).max(1)))),
+            Err(error) => self.fail(format!("the open window up to {}: {error}", time_text(end_us))),
         }
     }
 
-    /// Compares an answer with the one of the hop before.
-    fn tell(&mut self, end_us: i64, answer: Option<&RecordBatch>, out: &mut Vec<Finding>) {
+    /// Compares an answer with the one of the hop before. The number after that of the newest event of the window.
+    fn tell(&mut self, span: Span, answer: Option<&RecordBatch>, out: &mut Vec<Finding>) -> u64 {
         // All hops since the last evaluation had its answer.
-        self.edges.begin(end_us, end_us - self.rule.every_us, self.rule.suppress_us);
-        if let Some(answer) = answer {
-            let mut found = found(&self.rule, answer);
-            let chunks: Vec<&Chunk> = self.ring.chunks(end_us).collect();
-            evidence(&self.rule.plan.sides, answer, &chunks, &mut found);
-            let groups = groups(&self.rule.plan.sides, answer);
-            for (identity, found) in &found {
-                let seen = Seen {
-                    groups: found.rows.iter().filter_map(|row| groups.get(*row).copied()).collect(),
-                    next: found.next,
-                };
-                if let Some(edge_us) = self.edges.on(identity, seen) {
-                    out.extend(self.finding(end_us, edge_us, answer, found, &chunks));
-                }
+        self.edges.begin(span.end_us, span.end_us - self.rule.every_us, self.rule.suppress_us);
+        let chunks: Vec<&Chunk> = self.ring.chunks(span).collect();
+        let newest = chunks.last().map_or(0, |chunk| chunk.first + chunk.rows.num_rows() as u64);
+        let Some(answer) = answer else { return newest };
+        let mut keys = found(&self.rule.key, answer);
+        let groups = groups(&self.rule.plan.sides, answer);
+        let group = |row: &usize| groups.get(*row).copied().unwrap_or_default();
+        let told =
+            newest <= self.told && keys.iter().all(|(key, found)| self.edges.knows(key, found.rows.iter().map(group)));
+        let next = match told {
+            true => vec![0; answer.num_rows()],
+            false => evidence(&self.rule.plan.sides, answer, &chunks, &mut keys),
+        };
+        for (key, found) in &keys {
+            let groups = found.rows.iter().map(|row| (group(row), next.get(*row).copied().unwrap_or_default()));
+            if let Some(edge_us) = self.edges.on(key, groups) {
+                out.extend(self.finding(span.end_us, edge_us, answer, found, &chunks));
             }
         }
-        self.edges.end();
+        newest
     }
 
     /// `None` where no event is left that could be shown.
@@ -232,146 +303,19 @@ impl Window {
                 break;
             }
             self.shed += rows;
-            let start = time_text(end - self.rule.every_us);
-            let (end, max) = (time_text(end), self.rule.rows_max);
+            let (start, end, max) = (time_text(end - self.rule.every_us), time_text(end), self.rule.rows_max);
             self.fail(format!("{rows} events from {start} to {end} were let go: more than {max} were held"));
         }
     }
 }
 
-fn empty_ring(rule: &WindowRule) -> Ring {
-    let groups = rule.plan.groups.as_ref().map(|groups| (groups.by.as_slice(), groups.at_least));
-    Ring::new(rule.columns, groups)
-}
-
-/// The keys of an answer in a fixed order, each with its rows in a fixed order.
-fn found(rule: &WindowRule, answer: &RecordBatch) -> BTreeMap<String, Found> {
-    let mut keys: BTreeMap<String, Found> = BTreeMap::new();
-    let mut texts = Vec::with_capacity(answer.num_rows());
-    for row in 0..answer.num_rows() {
-        let values: Vec<Value> = answer.columns().iter().map(|column| cell(column, row)).collect();
-        let key: Vec<Value> = rule.key.iter().filter_map(|place| values.get(*place).cloned()).collect();
-        texts.push(Value::from(values).to_string());
-        let identity = Value::from(key.clone()).to_string();
-        let found = keys.entry(identity).or_insert_with(|| Found {
-            values: key,
-            rows: Vec::new(),
-            evidence: VecDeque::new(),
-            events: 0,
-            next: 0,
-        });
-        found.rows.push(row);
-    }
-    for found in keys.values_mut() {
-        found.rows.sort_by(|left, right| texts.get(*left).cmp(&texts.get(*right)));
-    }
-    keys
-}
-
-/// The outputs of a side.
-fn outputs<'a>(side: &[(usize, Column)], answer: &'a RecordBatch) -> Vec<&'a ArrayRef> {
-    side.iter().filter_map(|(output, _)| answer.columns().get(*output)).collect()
-}
-
-/// By row of an answer: a number for the events that it stands for.
-fn groups(sides: &[Vec<(usize, Column)>], answer: &RecordBatch) -> Vec<u64> {
-    let columns: Vec<&ArrayRef> = sides.iter().flat_map(|side| outputs(side, answer)).collect();
-    hashes(&columns, answer.num_rows())
-}
-
-/// Finds the events of each key.
-fn evidence(
-    sides: &[Vec<(usize, Column)>],
-    answer: &RecordBatch,
-    chunks: &[&Chunk],
-    found: &mut BTreeMap<String, Found>,
-) {
-    let mut found: Vec<&mut Found> = found.values_mut().collect();
-    let mut owner = vec![0; answer.num_rows()];
-    for (index, key) in found.iter().enumerate() {
-        key.rows.iter().filter_map(|row| owner.get_mut(*row).map(|slot| *slot = index)).for_each(drop);
-    }
-    let sides: Vec<Side<'_>> = sides.iter().map(|side| Side::new(side, answer)).collect();
-    for (place, chunk) in chunks.iter().enumerate() {
-        let hashed: Vec<(Vec<&ArrayRef>, Vec<u64>)> = sides.iter().map(|side| side.hashes(&chunk.rows)).collect();
-        for row in 0..chunk.rows.num_rows() {
-            let mut hit = |index: usize| {
-                if let Some(key) = found.get_mut(index) {
-                    key.add(place, row, chunk.first + row as u64);
-                }
-            };
-            if sides.is_empty() {
-                (0..owner.len()).filter_map(|answer_row| owner.get(answer_row)).for_each(|index| hit(*index));
-            }
-            for (side, (columns, hashes)) in sides.iter().zip(&hashed) {
-                let rows = hashes.get(row).and_then(|hash| side.rows.get(hash)).into_iter().flatten();
-                rows.filter(|answer_row| side.fits(**answer_row, columns, row))
-                    .filter_map(|answer_row| owner.get(*answer_row))
-                    .for_each(|index| hit(*index));
-            }
+fn bounded(answer: Option<RecordBatch>) -> Result<Option<RecordBatch>, String> {
+    match answer {
+        Some(answer) if answer.num_rows() > ANSWER_MAX => {
+            Err(format!("the answer has {} rows; at most {ANSWER_MAX} are allowed", answer.num_rows()))
         }
+        answer => Ok(answer),
     }
-}
-
-/// The rows of an answer, found by what their events have in common.
-struct Side<'a> {
-    places: &'a [(usize, Column)],
-    outputs: Vec<&'a ArrayRef>,
-    rows: HashMap<u64, Vec<usize>>,
-}
-
-impl<'a> Side<'a> {
-    fn new(places: &'a [(usize, Column)], answer: &'a RecordBatch) -> Side<'a> {
-        let outputs = outputs(places, answer);
-        let mut rows: HashMap<u64, Vec<usize>> = HashMap::new();
-        for (row, hash) in hashes(&outputs, answer.num_rows()).into_iter().enumerate() {
-            rows.entry(hash).or_default().push(row);
-        }
-        Side { places, outputs, rows }
-    }
-
-    /// The columns of a chunk that are compared, and the numbers of its rows.
-    fn hashes<'c>(&self, rows: &'c RecordBatch) -> (Vec<&'c ArrayRef>, Vec<u64>) {
-        let columns: Vec<&ArrayRef> =
-            self.places.iter().filter_map(|(_, column)| rows.column_by_name(column.name())).collect();
-        let hashes = hashes(&columns, rows.num_rows());
-        (columns, hashes)
-    }
-
-    fn fits(&self, answer_row: usize, columns: &[&ArrayRef], row: usize) -> bool {
-        columns.iter().zip(&self.outputs).all(|(column, output)| equal(column, row, output, answer_row))
-    }
-}
-
-impl Found {
-    fn add(&mut self, chunk: usize, row: usize, number: u64) {
-        if self.evidence.back() == Some(&(chunk, row)) {
-            return;
-        }
-        if self.evidence.len() >= EVIDENCE_MAX {
-            self.evidence.pop_front();
-        }
-        self.evidence.push_back((chunk, row));
-        self.events += 1;
-        self.next = number + 1;
-    }
-}
-
-/// Rows of chunks as one batch.
-fn gathered(chunks: &[&Chunk], places: &VecDeque<(usize, usize)>) -> Option<KeptRows> {
-    let places: Vec<(usize, usize)> = places.iter().copied().collect();
-    let schema = chunks.first().filter(|_| !places.is_empty())?.rows.schema();
-    let columns = (0..schema.fields().len()).map(|column| {
-        let arrays: Vec<&dyn Array> = chunks.iter().map(|chunk| chunk.rows.column(column).as_ref()).collect();
-        interleave(&arrays, &places)
-    });
-    let columns: Result<Vec<ArrayRef>, _> = columns.collect();
-    let rows = columns.and_then(|columns| RecordBatch::try_new(schema, columns));
-    let arrival_ms = places.iter().map(|(chunk, row)| {
-        let arrival_ms = &chunks.get(*chunk)?.arrival_ms;
-        arrival_ms.is_valid(*row).then(|| arrival_ms.value(*row))
-    });
-    Some(KeptRows { arrival_ms: arrival_ms.collect(), rows: rows.expect("chunks of one ring have the same columns") })
 }
 
 impl Recall for Window {
@@ -389,6 +333,9 @@ impl Recall for Window {
             self.fail(error);
         }
         self.shed();
+        if self.rule.early {
+            self.fire_early(end_us, out);
+        }
     }
 
     fn due(&self) -> Option<i64> {
@@ -414,6 +361,10 @@ impl Recall for Window {
             Err(_) => Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id)),
         };
         restored
+    }
+
+    fn bound(&self) -> Bound {
+        Bound { rows: true, engine: false }
     }
 
     fn failures(&mut self) -> Vec<String> {

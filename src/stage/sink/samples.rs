@@ -26,6 +26,8 @@ pub(super) fn alert(uid: &str) -> Alert {
         ],
         attack: vec!["TA0004/T1611".into()],
         count: 1,
+        at_us: 0,
+        subject: None,
         event_time_us: 1_795_558_293_000_000,
         arrival_ms: None,
         ocsf: ocsf.to_string().into(),

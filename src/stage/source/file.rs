@@ -115,6 +115,9 @@ fn lanes(names: impl IntoIterator<Item = (Arc<str>, Arc<str>)>, cluster: &Option
     names.into_iter().map(lane).collect()
 }
 
+/// Files that could not be read, of which the error tells the names.
+const FAILURES_TOLD: usize = 10;
+
 /// Reads files one after the other; one that cannot be read does not keep the others from being read.
 fn read_files(
     paths: &[PathBuf],
@@ -134,7 +137,6 @@ fn read_files(
                 // What was read before a file breaks off is whole, but for its last line.
                 splitter.send(true);
                 splitter.end();
-                tracing::error!(path = %path.display(), %error, "cannot read a file");
                 failed.push(format!("{}: {error}", path.display()));
             }
         }
@@ -142,12 +144,11 @@ fn read_files(
     if failed.is_empty() {
         return Ok(());
     }
-    Err(SourceError::external(format!(
-        "{} of {} files could not be read: {}",
-        failed.len(),
-        paths.len(),
-        failed.join("; ")
-    )))
+    let count = failed.len();
+    failed.truncate(FAILURES_TOLD);
+    let more = if count > failed.len() { format!("; and {} more", count - failed.len()) } else { String::new() };
+    let (files, told) = (paths.len(), failed.join("; "));
+    Err(SourceError::external(format!("{count} of {files} files could not be read: {told}{more}")))
 }
 
 /// A reader of the uncompressed text.

@@ -52,6 +52,8 @@ impl Process {
         let program = std::env::var_os("KUBETIDE_TEST_PROGRAM");
         let child = Command::new(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_kubetide").into()))
             .arg("run")
+            // Unless a test asks for it: instances side by side must not share one.
+            .env("KUBETIDE_STATE", "off")
             .args(arguments)
             .args(["--set", "log.format=json"])
             .current_dir(folder.path())

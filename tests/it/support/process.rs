@@ -45,7 +45,7 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
             command.env_remove(name);
         }
     }
-    command.env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command.env_remove("RUST_LOG").env("NO_COLOR", "1").env("XDG_STATE_HOME", folder);
     command
 }
 

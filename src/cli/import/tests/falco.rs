@@ -24,6 +24,11 @@ fn every_field_of_falco_fires_and_stays_quiet() {
         ("ka.req.pod.containers.privileged intersects (true)", security("privileged", json!(true)), plain()),
         ("ka.req.container.privileged = true", security("privileged", json!(true)), plain()),
         (
+            "ka.req.pod.initContainers.privileged intersects (true)",
+            pod(json!({"containers": [], "initContainers": [{"name": "i", "securityContext": {"privileged": true}}]})),
+            plain(),
+        ),
+        (
             "ka.req.pod.containers.allow_privilege_escalation intersects (true)",
             security("allowPrivilegeEscalation", json!(true)),
             security("allowPrivilegeEscalation", json!(false)),
@@ -249,7 +254,7 @@ fn a_rule_of_falco_becomes_a_whole_file() {
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert!(refusals(From::Falco, FALCO).contains("foreign: it is about another source: syscall"));
+    assert!(refusals(From::Falco, FALCO).contains("skipped: it is about another source: syscall"));
 }
 
 #[test]
@@ -271,7 +276,7 @@ fn later_items_of_falco_append_and_override() {
     // A macro that is appended to stands in brackets of its own where it is used.
     assert!(text.contains("(verb = 'create' OR verb = 'update')"), "{text}");
     let replaced = "- macro: off\n  condition: (jevt.rawtime exists)\n";
-    assert!(refusals(From::Falco, &format!("{FALCO}{replaced}")).contains("can never hold"));
+    assert!(refusals(From::Falco, &format!("{FALCO}{replaced}")).contains("skipped: it is switched off"));
     let unknown = "- rule: Nobody\n  append: true\n  condition: and ka.verb=get\n";
     assert!(refusals(From::Falco, unknown).contains("none of the files defines"));
     let disabled = "- rule: Pod made\n  enabled: false\n";

@@ -1,11 +1,13 @@
 //! For which keys a query is true, since when, and what was told about them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Groups of events that are remembered as told for one key; further ones count as told.
+/// Groups of events that are remembered for one key; all others are remembered as one.
 const GROUPS_MAX: usize = 1000;
+/// The number of that one.
+const OTHERS: u64 = u64::MAX;
 
 /// One key that is or was true.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,27 +18,22 @@ pub(super) struct Edge {
     pub(super) last_us: i64,
     /// Whether it was true at the last hop.
     pub(super) on: bool,
-    /// Events with a lower number were told.
-    pub(super) told: u64,
-    /// The groups of events that were told.
-    pub(super) groups: BTreeSet<u64>,
+    /// By group of events: those with a lower number were told.
+    pub(super) told: BTreeMap<u64, u64>,
     /// The last hop that it was found at.
     found_us: i64,
 }
 
 impl Edge {
     /// An edge as it was saved.
-    pub(super) fn new(at_us: i64, last_us: i64, on: bool, told: u64, groups: BTreeSet<u64>) -> Edge {
-        Edge { at_us, last_us, on, told, groups, found_us: last_us }
+    pub(super) fn new(at_us: i64, last_us: i64, on: bool, told: BTreeMap<u64, u64>) -> Edge {
+        Edge { at_us, last_us, on, told, found_us: last_us }
     }
-}
 
-/// What an answer says about a key.
-#[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) groups: Vec<u64>,
-    /// The number after that of its newest event.
-    pub(super) next: u64,
+    /// Up to which number events of a group were told, if it was.
+    fn told_of(&self, group: u64) -> Option<u64> {
+        self.told.get(&group).or_else(|| self.told.get(&OTHERS)).copied()
+    }
 }
 
 /// All keys, by their values as JSON.
@@ -59,19 +56,24 @@ impl Edges {
         });
     }
 
-    /// A key that is true at this hop: the hop of its edge, where there is something to tell.
-    pub(super) fn on(&mut self, key: &str, seen: Seen) -> Option<i64> {
+    /// Whether these groups of a key were all told before.
+    pub(super) fn knows(&self, key: &str, groups: impl IntoIterator<Item = u64>) -> bool {
+        self.all.get(key).is_some_and(|edge| groups.into_iter().all(|group| edge.told_of(group).is_some()))
+    }
+
+    /// A key that is true at this hop, with its groups of events, each with the number after that of its newest event:
+    /// the hop of its edge, where there is something to tell.
+    pub(super) fn on(&mut self, key: &str, groups: impl IntoIterator<Item = (u64, u64)>) -> Option<i64> {
         let now_us = self.now_us;
         // What is still there goes on: `begin` forgot the rest.
-        let edge =
-            self.all.entry(key.to_owned()).or_insert_with(|| Edge::new(now_us, now_us, true, 0, BTreeSet::new()));
+        let edge = self.all.entry(key.to_owned()).or_insert_with(|| Edge::new(now_us, now_us, true, BTreeMap::new()));
         (edge.last_us, edge.found_us, edge.on) = (now_us, now_us, true);
-        let mut news = seen.next > edge.told;
-        edge.told = edge.told.max(seen.next);
-        for group in seen.groups {
-            if edge.groups.len() < GROUPS_MAX && edge.groups.insert(group) {
-                news = true;
-            }
+        let mut news = false;
+        for (group, next) in groups {
+            news |= edge.told_of(group).is_none_or(|told| told < next);
+            let group = if edge.told.contains_key(&group) || edge.told.len() < GROUPS_MAX { group } else { OTHERS };
+            let told = edge.told.entry(group).or_default();
+            *told = next.max(*told);
         }
         news.then_some(edge.at_us)
     }
@@ -93,7 +95,7 @@ impl Edges {
 
     /// Bytes, about.
     pub(super) fn bytes(&self) -> u64 {
-        let of = |(key, edge): (&String, &Edge)| key.len() + size_of::<Edge>() + edge.groups.len() * 16;
+        let of = |(key, edge): (&String, &Edge)| key.len() + size_of::<Edge>() + edge.told.len() * 32;
         self.all.iter().map(of).sum::<usize>() as u64
     }
 

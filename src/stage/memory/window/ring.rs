@@ -8,12 +8,13 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
-use arrow::compute::{filter_record_batch, interleave};
+use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 
 use super::super::{Entry, Kept};
 use crate::model::{Column, ColumnSet, cell, plain_schema};
+use crate::sql::Span;
 
 /// Most rows of a batch: an open pane lets go of the chunks that its events came in after so many.
 const CHUNK_ROWS: usize = 4096;
@@ -41,9 +42,47 @@ pub(super) struct Pane {
     /// Its rows are before this time.
     pub(super) end_us: i64,
     pub(super) chunks: Vec<Chunk>,
+    /// What its rows come to, once that was asked for.
+    state: Option<State>,
+}
+
+/// What the rows of a pane come to: a row for each group, none where no row passes; and the numbers of the groups.
+#[derive(Debug)]
+struct State {
+    rows: Option<RecordBatch>,
+    groups: Vec<u64>,
+}
+
+impl State {
+    fn bytes(&self) -> u64 {
+        (self.rows.as_ref().map_or(0, RecordBatch::get_array_memory_size) + self.groups.len() * 8) as u64
+    }
 }
 
 impl Pane {
+    fn new(end_us: i64) -> Pane {
+        Pane { end_us, chunks: Vec::new(), state: None }
+    }
+
+    /// Joins its chunks where they are many and small.
+    fn merge(&mut self, schema: &SchemaRef) {
+        if self.chunks.len() < 2 || self.rows() >= (self.chunks.len() * CHUNK_ROWS / 2) as u64 {
+            return;
+        }
+        let rows = concat_batches(schema, self.chunks.iter().map(|chunk| &chunk.rows));
+        let chunks = std::mem::take(&mut self.chunks);
+        let arrival_ms = chunks.iter().flat_map(|chunk| chunk.arrival_ms.iter()).collect();
+        let groups = chunks.iter().flat_map(|chunk| &chunk.groups).copied().collect();
+        let first = chunks.first().map_or(0, |chunk| chunk.first);
+        let rows = rows.expect("chunks of one ring have the same columns");
+        self.chunks.push(Chunk { rows, arrival_ms, first, groups });
+    }
+
+    fn bytes(&self) -> u64 {
+        let state = self.state.as_ref().map_or(0, State::bytes);
+        self.chunks.iter().map(Chunk::bytes).sum::<u64>() + state
+    }
+
     fn rows(&self) -> u64 {
         self.chunks.iter().map(|chunk| chunk.rows.num_rows() as u64).sum()
     }
@@ -57,6 +96,8 @@ struct Counts {
     /// By hash of the group: two groups that share one only make each other matter too early.
     rows: HashMap<u64, u64>,
     enough: usize,
+    /// Rows that are not in a chunk yet, by group, where that is asked for.
+    open: HashMap<u64, u64>,
 }
 
 impl Counts {
@@ -97,7 +138,13 @@ pub(super) struct Ring {
 impl Ring {
     /// An empty one that keeps these columns. With `groups`, it knows which groups have enough rows.
     pub(super) fn new(columns: ColumnSet, groups: Option<(&[Column], u64)>) -> Ring {
-        let counts = groups.map(|(by, at_least)| Counts { by: by.to_vec(), at_least, rows: HashMap::new(), enough: 0 });
+        let counts = groups.map(|(by, at_least)| Counts {
+            by: by.to_vec(),
+            at_least,
+            rows: HashMap::new(),
+            enough: 0,
+            open: HashMap::new(),
+        });
         let schema = plain_schema(columns);
         Ring { schema, panes: VecDeque::new(), open: Vec::new(), next: 0, rows: 0, bytes: 0, counts }
     }
@@ -110,7 +157,8 @@ impl Ring {
         let mut closed = Ok(());
         if self.newest_end().is_none_or(|newest| newest < end_us) {
             closed = self.close();
-            self.panes.push_back(Pane { end_us, chunks: Vec::new() });
+            self.merge_newest();
+            self.panes.push_back(Pane::new(end_us));
         } else if self.open.len() >= CHUNK_ROWS {
             closed = self.close();
         }
@@ -118,6 +166,28 @@ impl Ring {
         self.next += 1;
         self.rows += 1;
         closed
+    }
+
+    /// Joins the chunks of the newest pane, which gets no more rows.
+    fn merge_newest(&mut self) {
+        if let Some(pane) = self.panes.back_mut() {
+            self.bytes -= pane.bytes();
+            pane.merge(&self.schema);
+            self.bytes += pane.bytes();
+        }
+    }
+
+    /// The group of the row that was pushed last, and how many rows of it are held. Only where this is asked for every
+    /// row that is pushed.
+    pub(super) fn newest_group(&mut self) -> Option<(u64, u64)> {
+        let (kept, row) = self.open.last()?.place();
+        let counts = self.counts.as_mut()?;
+        let columns = counts.by.iter().map(|column| kept.batch().column_by_name(column.name()));
+        let columns: Vec<&ArrayRef> = columns.collect::<Option<_>>()?;
+        let group = columns.iter().fold(0, |hash, column| mixed(hash, column, row));
+        let open = counts.open.entry(group).or_default();
+        *open += 1;
+        Some((group, *open + counts.rows.get(&group).copied().unwrap_or_default()))
     }
 
     /// Puts the open rows into a chunk.
@@ -138,6 +208,7 @@ impl Ring {
     /// Adds a chunk to the newest pane, its rows being counted already.
     fn add(&mut self, mut chunk: Chunk) {
         if let Some(counts) = &mut self.counts {
+            counts.open.clear();
             let columns: Vec<&ArrayRef> =
                 counts.by.iter().filter_map(|column| chunk.rows.column_by_name(column.name())).collect();
             chunk.groups = hashes(&columns, chunk.rows.num_rows());
@@ -160,8 +231,8 @@ impl Ring {
     pub(super) fn drop_oldest(&mut self) -> u64 {
         let Some(pane) = self.panes.pop_front() else { return 0 };
         let mut dropped = pane.rows();
+        self.bytes -= pane.bytes();
         for chunk in &pane.chunks {
-            self.bytes -= chunk.bytes();
             if let Some(counts) = &mut self.counts {
                 chunk.groups.iter().for_each(|group| counts.remove(*group));
             }
@@ -190,20 +261,60 @@ impl Ring {
         self.panes.get(after).map(|pane| pane.end_us)
     }
 
-    /// The chunks of the panes that end at `end_us` or before.
-    pub(super) fn chunks(&self, end_us: i64) -> impl Iterator<Item = &Chunk> {
-        self.panes.iter().take_while(move |pane| pane.end_us <= end_us).flat_map(|pane| &pane.chunks)
+    /// The chunks of the panes that end after the span's start, and at its end or before.
+    pub(super) fn chunks(&self, span: Span) -> impl Iterator<Item = &Chunk> {
+        let after = self.panes.partition_point(|pane| pane.end_us <= span.start_us);
+        let panes = self.panes.range(after..).take_while(move |pane| pane.end_us <= span.end_us);
+        panes.flat_map(|pane| &pane.chunks)
+    }
+
+    /// The rows of those panes that belong to a group.
+    pub(super) fn of_group(&self, span: Span, group: u64) -> Vec<RecordBatch> {
+        self.chunks(span).filter_map(|chunk| matching(&chunk.rows, &chunk.groups, |found| found == group)).collect()
+    }
+
+    /// What the rows of each of those panes come to, of groups that can matter to the query. What is not known yet is
+    /// computed.
+    ///
+    /// # Errors
+    /// Those of `compute`.
+    pub(super) fn states(
+        &mut self,
+        span: Span,
+        compute: impl Fn(&[RecordBatch]) -> Result<Option<RecordBatch>, String>,
+    ) -> Result<Vec<RecordBatch>, String> {
+        let Some(counts) = self.counts.as_ref().filter(|counts| counts.enough > 0) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        let after = self.panes.partition_point(|pane| pane.end_us <= span.start_us);
+        for pane in self.panes.range_mut(after..).take_while(|pane| pane.end_us <= span.end_us) {
+            let state = match &mut pane.state {
+                Some(state) => state,
+                None => {
+                    let batches: Vec<RecordBatch> = pane.chunks.iter().map(|chunk| chunk.rows.clone()).collect();
+                    let rows = compute(&batches)?;
+                    let columns = rows.iter().flat_map(|rows| rows.columns().iter().take(counts.by.len()));
+                    let columns: Vec<&ArrayRef> = columns.collect();
+                    let groups = hashes(&columns, rows.as_ref().map_or(0, RecordBatch::num_rows));
+                    let state = pane.state.insert(State { rows, groups });
+                    self.bytes += state.bytes();
+                    state
+                }
+            };
+            let rows = state.rows.as_ref();
+            found.extend(rows.and_then(|rows| matching(rows, &state.groups, |group| counts.matters(group))));
+        }
+        Ok(found)
     }
 
     /// The rows of those panes that can matter to the query.
-    pub(super) fn batches(&self, end_us: i64) -> Vec<RecordBatch> {
-        let chunks = self.chunks(end_us);
+    pub(super) fn batches(&self, span: Span) -> Vec<RecordBatch> {
+        let chunks = self.chunks(span);
         match &self.counts {
             Some(counts) if counts.at_least > 1 => {
                 if counts.enough == 0 {
                     return Vec::new();
                 }
-                chunks.filter_map(|chunk| matching(chunk, |group| counts.matters(group))).collect()
+                chunks.filter_map(|chunk| matching(&chunk.rows, &chunk.groups, |group| counts.matters(group))).collect()
             }
             _ => chunks.map(|chunk| chunk.rows.clone()).collect(),
         }
@@ -244,7 +355,7 @@ impl Ring {
         for (end_us, mut chunk) in chunks {
             chunk.rows = read(&self.schema, &chunk.rows)?;
             if self.newest_end().is_none_or(|newest| newest < end_us) {
-                self.panes.push_back(Pane { end_us, chunks: Vec::new() });
+                self.panes.push_back(Pane::new(end_us));
             }
             self.rows += chunk.rows.num_rows() as u64;
             self.next = chunk.first + chunk.rows.num_rows() as u64;
@@ -272,13 +383,13 @@ impl Chunk {
     }
 }
 
-/// The rows of a chunk whose group passes, `None` if there are none.
-fn matching(chunk: &Chunk, passes: impl Fn(u64) -> bool) -> Option<RecordBatch> {
-    let mask: BooleanArray = chunk.groups.iter().map(|group| Some(passes(*group))).collect();
+/// The rows whose group passes, `None` if there are none.
+fn matching(rows: &RecordBatch, groups: &[u64], passes: impl Fn(u64) -> bool) -> Option<RecordBatch> {
+    let mask: BooleanArray = groups.iter().map(|group| Some(passes(*group))).collect();
     match mask.true_count() {
         0 => None,
-        all if all == mask.len() => Some(chunk.rows.clone()),
-        _ => Some(filter_record_batch(&chunk.rows, &mask).expect("there is one answer for each row")),
+        all if all == mask.len() => Some(rows.clone()),
+        _ => Some(filter_record_batch(rows, &mask).expect("there is one answer for each row")),
     }
 }
 
@@ -328,10 +439,15 @@ pub(super) fn hashes(columns: &[&ArrayRef], rows: usize) -> Vec<u64> {
     let mut all = vec![0_u64; rows];
     for column in columns {
         for (row, hash) in all.iter_mut().enumerate() {
-            *hash = (hash.rotate_left(5) ^ hash_of(column, row)).wrapping_mul(0x517c_c1b7_2722_0a95);
+            *hash = mixed(*hash, column, row);
         }
     }
     all
+}
+
+/// The number of some columns of a row and one more.
+fn mixed(hash: u64, column: &ArrayRef, row: usize) -> u64 {
+    (hash.rotate_left(5) ^ hash_of(column, row)).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
 fn hash_of(column: &ArrayRef, row: usize) -> u64 {

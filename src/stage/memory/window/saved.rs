@@ -2,11 +2,11 @@
 //!
 //! - `window`: one row, where it is: the last hop, the number of the next event, what was shed;
 //! - `edges`: one row for each key;
-//! - `rows-<end of the pane>-<number of the first row>`: events that were closed together. They never change, so a table
-//!   of the same name has the same content;
+//! - `rows-<end of the pane>-<number of the first row>-<how many>`: events that were closed together. They never change,
+//!   so a table of the same name has the same content;
+//! - `tried`: the groups of the pane that is not closed yet that were asked about early;
 //! - `open`: the events of the pane that is not closed yet.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, StringArray, UInt64Array};
@@ -22,16 +22,20 @@ use crate::model::KeptRows;
 const WINDOW: &str = "window";
 const EDGES: &str = "edges";
 const OPEN: &str = "open";
+const TRIED: &str = "tried";
 const ROWS: &str = "rows-";
 const ARRIVAL: &str = "arrival_ms";
 
 /// All tables.
 pub(super) fn save(window: &Window) -> Result<Vec<(String, RecordBatch)>, String> {
     let mut tables = vec![(WINDOW.to_owned(), position(window)?), (EDGES.to_owned(), edges(window)?)];
+    if !window.tried.is_empty() {
+        tables.push((TRIED.to_owned(), tried(window)?));
+    }
     for pane in window.ring.panes() {
         for chunk in &pane.chunks {
             let rows = with_arrival(&chunk.rows, &chunk.arrival_ms)?;
-            tables.push((format!("{ROWS}{}-{}", pane.end_us, chunk.first), rows));
+            tables.push((format!("{ROWS}{}-{}-{}", pane.end_us, chunk.first, chunk.rows.num_rows()), rows));
         }
     }
     // Rows that lack a column are lost when their pane is closed, and told then.
@@ -56,10 +60,15 @@ pub(super) fn restore(window: &mut Window, tables: &[(String, RecordBatch)]) -> 
     window.shed = numbers(here, "shed")?.value(0);
     restore_edges(window, table(EDGES).ok_or("the table `edges` is missing")?)?;
 
+    if let Some(rows) = table(TRIED) {
+        let (groups, again) = (numbers(rows, "group")?, numbers(rows, "again")?);
+        window.tried = groups.values().iter().copied().zip(again).collect();
+    }
     let mut chunks = Vec::new();
     for (name, rows) in tables {
         let Some(place) = name.strip_prefix(ROWS) else { continue };
-        let place = place.rsplit_once('-').and_then(|(end, first)| Some((end.parse().ok()?, first.parse().ok()?)));
+        let place = place.rsplit_once('-').and_then(|(place, _)| place.rsplit_once('-'));
+        let place = place.and_then(|(end, first)| Some((end.parse().ok()?, first.parse().ok()?)));
         let (end_us, first) = place.ok_or_else(|| format!("the table `{name}` has no pane"))?;
         chunks.push((end_us, Chunk::new(rows.clone(), ints(rows, ARRIVAL)?.clone(), first)));
     }
@@ -78,6 +87,10 @@ pub(super) fn restore(window: &mut Window, tables: &[(String, RecordBatch)]) -> 
     };
     window.ring.restore(chunks, open)?;
     window.ring.resume(next);
+    if window.rule.early {
+        // Rows of an open pane are counted as they come.
+        window.ring.close()?;
+    }
     Ok(())
 }
 
@@ -96,25 +109,30 @@ fn position(window: &Window) -> Result<RecordBatch, String> {
 
 fn edges(window: &Window) -> Result<RecordBatch, String> {
     let all = || window.edges.iter().map(|(_, edge)| edge);
-    let groups = all().map(|edge| Some(serde_json::to_string(&edge.groups).expect("numbers are JSON")));
+    let told = all().map(|edge| Some(serde_json::to_string(&edge.told).expect("numbers are JSON")));
     table(vec![
         ("key", Arc::new(StringArray::from_iter_values(window.edges.iter().map(|(key, _)| key)))),
         ("at_us", Arc::new(Int64Array::from_iter_values(all().map(|edge| edge.at_us)))),
         ("last_us", Arc::new(Int64Array::from_iter_values(all().map(|edge| edge.last_us)))),
         ("on", Arc::new(all().map(|edge| Some(edge.on)).collect::<BooleanArray>())),
-        ("told", Arc::new(UInt64Array::from_iter_values(all().map(|edge| edge.told)))),
-        ("groups", Arc::new(groups.collect::<StringArray>())),
+        ("told", Arc::new(told.collect::<StringArray>())),
+    ])
+}
+
+fn tried(window: &Window) -> Result<RecordBatch, String> {
+    table(vec![
+        ("group", Arc::new(UInt64Array::from_iter_values(window.tried.keys().copied()))),
+        ("again", Arc::new(window.tried.values().copied().collect::<UInt64Array>())),
     ])
 }
 
 fn restore_edges(window: &mut Window, rows: &RecordBatch) -> Result<(), String> {
-    let (keys, groups) = (texts(rows, "key")?, texts(rows, "groups")?);
+    let (keys, told) = (texts(rows, "key")?, texts(rows, "told")?);
     let (at_us, last_us) = (ints(rows, "at_us")?, ints(rows, "last_us")?);
-    let told = numbers(rows, "told")?;
     let on = column(rows, "on")?.as_boolean_opt().ok_or("the column `on` is not of true and false")?;
     for row in 0..rows.num_rows() {
-        let told_groups: BTreeSet<u64> = serde_json::from_str(groups.value(row)).map_err(|error| error.to_string())?;
-        let edge = Edge::new(at_us.value(row), last_us.value(row), on.value(row), told.value(row), told_groups);
+        let told = serde_json::from_str(told.value(row)).map_err(|error| error.to_string())?;
+        let edge = Edge::new(at_us.value(row), last_us.value(row), on.value(row), told);
         window.edges.insert(keys.value(row), edge)?;
     }
     Ok(())

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::detection::Length;
-use crate::model::plain_schema;
+use crate::model::{KeptRows, plain_schema};
 use crate::sql::tests::Scratch;
 use crate::sql::{Lists, Planner};
 use crate::stage::memory::Kept;
@@ -78,7 +78,7 @@ fn planner() -> Planner {
 
 fn rule(planner: &Planner, sql: &str, entity: &[&str], lengths: Lengths) -> WindowRule {
     let length = |seconds: i64| Length(Duration::from_secs(seconds.unsigned_abs()));
-    let spec = WindowSpec { size: length(lengths.size), every: Some(length(lengths.every)) };
+    let spec = WindowSpec { size: length(lengths.size), every: Some(length(lengths.every)), early: false };
     let plan = Arc::new(planner.plan_window(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}")));
     let entity: Vec<Field> = entity.iter().map(|name| Field::new(name)).collect();
     WindowRule::new(3, plan, &spec, &entity, lengths.suppress * SECOND, columns()).expect("the entity is selected")
@@ -131,7 +131,7 @@ fn json_of(values: &[Value]) -> String {
 }
 
 /// What is expected, by a walk over every hop at which some event is in the window.
-fn expected(events: &[Event], lengths: Lengths, answer: impl Fn(&[(usize, Event)], Span) -> Answer) -> Told {
+fn expected(events: &[Event], lengths: Lengths, mut answer: impl FnMut(&[(usize, Event)], Span) -> Answer) -> Told {
     let events = numbered(events);
     let first = events.iter().map(|(_, event)| event.0).min().unwrap_or_default();
     let last = events.iter().map(|(_, event)| event.0).max().unwrap_or_default();
@@ -203,7 +203,7 @@ const CASES: &[Case] = &[
         seen: all,
     },
     Case {
-        sql: "SELECT user_name, name, count(*) AS n, min(event_time) AS since FROM audit WHERE response_code >= 400 GROUP BY user_name, name HAVING 2 < count(*)",
+        sql: "SELECT user_name, name, count(*) AS n, min(event_time) AS since FROM audit WHERE response_code >= 400 GROUP BY user_name, name HAVING 1 < count(*)",
         entity: &["user_name"],
         key: &[0],
         belongs: of_user_and_name,
@@ -338,7 +338,9 @@ fn replayed(random: &mut StdRng, rule: &Arc<WindowRule>, events: &[(usize, Event
             let saved = window.save();
             window = Window::new(Arc::clone(rule), "cluster".into());
             window.restore(&saved).expect("its own tables");
-            assert_eq!(window.save(), saved);
+            if !rule.early {
+                assert_eq!(window.save(), saved);
+            }
         }
     }
     finish(&mut window, &mut out);
@@ -347,22 +349,43 @@ fn replayed(random: &mut StdRng, rule: &Arc<WindowRule>, events: &[(usize, Event
     out
 }
 
+/// The rule in every way in which it can be evaluated.
+fn ways(planner: &Planner, case: &Case, lengths: Lengths) -> Vec<Arc<WindowRule>> {
+    let rule = || rule(planner, case.sql, case.entity, lengths);
+    let mut ways = vec![Arc::new(rule().with_ring())];
+    if rule().report().evaluator == Evaluator::Panes {
+        ways.push(Arc::new(rule()));
+    }
+    if rule().plan.only_rises().is_ok() {
+        ways.push(Arc::new(WindowRule { early: true, ..rule() }));
+    }
+    ways
+}
+
 #[test]
 fn windows_are_what_a_run_from_scratch_at_every_hop_says() {
     let (planner, scratch) = (planner(), Scratch::default());
     let mut random = StdRng::seed_from_u64(20_261_125);
     let mut findings = vec![0; CASES.len()];
-    for round in 0..6 {
+    for round in 0..4 {
         let events = some_events(&mut random, 40);
         for (case, count) in CASES.iter().zip(&mut findings) {
             let lengths = *LENGTHS.choose(&mut random).expect("not empty");
-            let expected = expected(&events, lengths, |inside, span| case.answer(&scratch, inside, span));
+            // Asked again only where it can be another answer.
+            let mut last = (Vec::new(), Answer::new());
+            let expected = expected(&events, lengths, |inside, span| {
+                if last.0 != inside || case.sql.contains("window_") {
+                    last = (inside.to_vec(), case.answer(&scratch, inside, span));
+                }
+                last.1.clone()
+            });
             *count += expected.len();
-            let rule = Arc::new(rule(&planner, case.sql, case.entity, lengths));
             let kept = case.kept(&planner, &events);
             assert!(kept.iter().all(|(_, event)| (case.seen)(event)), "{}", case.sql);
-            let found = told(&replayed(&mut random, &rule, &kept, round % 2 == 1));
-            assert_eq!(found, expected, "{}\n{lengths:?}\n{events:?}", case.sql);
+            for rule in ways(&planner, case, lengths) {
+                let found = told(&replayed(&mut random, &rule, &kept, round % 2 == 1));
+                assert_eq!(found, expected, "{}\n{rule:?}\n{events:?}", case.sql);
+            }
         }
     }
     assert!(findings.iter().all(|count| *count > 0), "a query that finds nothing proves nothing: {findings:?}");
@@ -385,7 +408,7 @@ fn by_hand(case: usize, inside: &[(usize, Event)]) -> Answer {
             }
             2 => {
                 let failed: Vec<_> = own.into_iter().filter(|(_, event)| event.4 >= 400).collect();
-                let many = |name: &str| failed.iter().filter(|(_, event)| event.3 == name).count() > 2;
+                let many = |name: &str| failed.iter().filter(|(_, event)| event.3 == name).count() > 1;
                 failed.iter().filter(|(_, event)| many(event.3)).copied().collect()
             }
             _ => {
@@ -411,16 +434,18 @@ fn windows_are_what_plain_loops_say() {
     let mut random = StdRng::seed_from_u64(7);
     for (by, case) in [0, 1, 2, 6].into_iter().filter_map(|case| Some((case, CASES.get(case)?))) {
         let mut findings = 0;
-        for _ in 0..60 {
-            let events = some_events(&mut random, 80);
+        for _ in 0..20 {
+            let events = some_events(&mut random, 60);
             let lengths = *LENGTHS.choose(&mut random).expect("not empty");
             let expected = expected(&events, lengths, |inside, _| by_hand(by, inside));
             findings += expected.len();
-            let rule = Arc::new(rule(&planner, case.sql, case.entity, lengths));
-            let found = told(&replayed(&mut random, &rule, &case.kept(&planner, &events), false));
-            assert_eq!(found, expected, "{}\n{lengths:?}\n{events:?}", case.sql);
+            let kept = case.kept(&planner, &events);
+            for rule in ways(&planner, case, lengths) {
+                let found = told(&replayed(&mut random, &rule, &kept, false));
+                assert_eq!(found, expected, "{}\n{rule:?}\n{events:?}", case.sql);
+            }
         }
-        assert!(findings > 20, "{findings} of {}", case.sql);
+        assert!(findings > 5, "{findings} of {}", case.sql);
     }
 }
 
@@ -448,4 +473,218 @@ fn a_finding_says_what_the_query_computed_and_which_events_it_stands_for() {
     );
     assert_eq!(ids(&finding.evidence.rows), [id(0), id(2)].into());
     assert_eq!(finding.evidence.arrival_ms, [Some(ARRIVED), Some(ARRIVED + 2)]);
+}
+
+#[test]
+fn what_can_be_merged_or_only_rises_is_known() {
+    let planner = planner();
+    let lengths = Lengths { size: 60, every: 10, suppress: 0 };
+    let of = |case: &Case| {
+        let rule = rule(&planner, case.sql, case.entity, lengths);
+        let floor = rule.report().floor.map_or(1, |(rows, _)| rows);
+        (rule.report().evaluator, floor, rule.plan.only_rises().is_ok())
+    };
+    let found: Vec<_> = CASES.iter().map(of).collect();
+    use Evaluator::{Panes, Ring};
+    assert_eq!(
+        found,
+        [
+            (Panes, 3, true),
+            (Panes, 3, true),
+            (Panes, 2, true),
+            (Panes, 4, true),
+            (Panes, 3, false),
+            (Panes, 2, false),
+            (Ring, 1, false),
+            (Ring, 1, false),
+            (Ring, 1, false),
+            (Panes, 5, true),
+            (Ring, 1, false),
+        ]
+    );
+}
+
+#[test]
+fn an_early_window_tells_with_the_event_that_makes_it_true() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name HAVING count(*) >= 3";
+    let lengths = Lengths { size: 60, every: 60, suppress: 0 };
+    let events: Vec<Event> = (0..5).map(|second| (second * 10, "ann", "get", "a", 200)).collect();
+    let rule = rule(&planner(), sql, &["user_name"], lengths);
+    let mut early = window(WindowRule { early: true, ..rule });
+    let mut out = Vec::new();
+    let counts: Vec<usize> = entries(&numbered(&events))
+        .iter()
+        .map(|entry| {
+            early.see(0, entry, &mut out);
+            out.len()
+        })
+        .collect();
+    assert_eq!(counts, [0, 0, 1, 1, 1]);
+    finish(&mut early, &mut out);
+    let [first, last] = out.as_slice() else { panic!("{out:?}") };
+    assert_eq!((&first.identity, first.at_us), (&last.identity, last.at_us));
+    assert_eq!((ids(&first.evidence.rows).len(), ids(&last.evidence.rows).len()), (3, 5));
+}
+
+#[test]
+fn what_is_wrong_with_a_window_is_told_when_it_is_made() {
+    let planner = planner();
+    let made = |sql: &str, entity: &str, size: u64, every: u64, early: bool| {
+        let length = |seconds| Length(Duration::from_secs(seconds));
+        let spec = WindowSpec { size: length(size), every: Some(length(every)), early };
+        let plan = Arc::new(planner.plan_window(sql).expect("plans"));
+        WindowRule::new(0, plan, &spec, &[Field::new(entity)], 0, columns()).map(|_| ())
+    };
+    let grouped = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name HAVING count(*) >= 3";
+    assert_eq!(made(grouped, "user_name", 60, 10, true), Ok(()));
+    let told = |result: Result<(), String>| result.expect_err("refused");
+    assert_eq!(
+        told(made(grouped, "namespace", 60, 10, false)),
+        "the entity `namespace` is not in the SELECT list of the query"
+    );
+    assert_eq!(told(made(grouped, "user_name", 60, 25, false)), "`size` (60s) is not a multiple of `every` (25s)");
+    assert_eq!(told(made(grouped, "user_name", 7200, 1, false)), "`every` (1s) is less than 1/3600 of `size` (7200s)");
+    let falling = "SELECT user_name FROM audit GROUP BY user_name HAVING count(*) >= 3 AND min(response_code) > 400";
+    let error = told(made(falling, "user_name", 60, 10, true));
+    assert!(error.starts_with("the window cannot fire early: `min(audit.response_code) > Int64(400)`"), "{error}");
+    let joined = "SELECT a.user_name FROM audit a JOIN audit b ON a.user_name = b.user_name AND a.name <> b.name";
+    let error = told(made(joined, "user_name", 60, 10, true));
+    assert_eq!(
+        error,
+        "the window cannot fire early: the query is more than conditions on counts of events grouped by plain columns"
+    );
+    let moving = "SELECT user_name, window_end() AS until, count(*) AS n FROM audit GROUP BY user_name";
+    assert_eq!(told(made(moving, "until", 60, 10, false)), "the entity `until` differs from hop to hop");
+}
+
+#[test]
+fn hops_that_nobody_gave_are_about_a_thirtieth() {
+    let hop = |seconds: u64| {
+        let spec = WindowSpec { size: Length(Duration::from_secs(seconds)), every: None, early: false };
+        spec.hop().expect("always one").0.as_secs()
+    };
+    assert_eq!([1, 7, 60, 61, 300, 3600, 86_400].map(hop), [1, 7, 10, 61, 10, 120, 2880]);
+}
+
+#[test]
+fn the_oldest_pane_goes_where_there_is_no_room_and_it_is_told() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name HAVING count(*) >= 4";
+    let lengths = Lengths { size: 60, every: 10, suppress: 0 };
+    let rule = rule(&planner(), sql, &["user_name"], lengths).with_rows_max(4);
+    let mut window = window(rule);
+    let mut out = Vec::new();
+    let events: Vec<Event> = [1, 2, 11, 12, 13].into_iter().map(|second| (second, "ann", "get", "a", 200)).collect();
+    entries(&numbered(&events)).iter().for_each(|entry| window.see(0, entry, &mut out));
+    assert_eq!((window.size().rows, window.size().shed), (3, 2));
+    let told = "2 events from 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z were let go: more than 4 were held";
+    assert_eq!(window.failures(), [told]);
+    finish(&mut window, &mut out);
+    assert!(out.is_empty(), "five events came, but no more than four were held together");
+}
+
+#[test]
+fn a_hop_that_fails_is_told_and_the_next_goes_on() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name, CAST(name AS BIGINT)";
+    let lengths = Lengths { size: 10, every: 10, suppress: 0 };
+    let mut window = window(rule(&planner(), sql, &["user_name"], lengths));
+    let mut out = Vec::new();
+    let events = [(1, "ann", "get", "x", 200), (11, "ann", "get", "7", 200)];
+    entries(&numbered(&events)).iter().for_each(|entry| window.see(0, entry, &mut out));
+    finish(&mut window, &mut out);
+    let failures = window.failures();
+    assert!(
+        matches!(failures.as_slice(), [told] if told.starts_with("the window up to 1970-01-01T00:00:10Z: ")),
+        "{failures:?}"
+    );
+    assert_eq!(out.len(), 1);
+    assert_eq!(window.failures(), Vec::<String>::new(), "each is told once");
+}
+
+#[test]
+fn a_join_of_everything_with_everything_is_cut_off() {
+    let sql = "SELECT a.user_name FROM audit a JOIN audit b ON a.response_code < b.response_code JOIN audit c ON b.response_code < c.response_code";
+    let lengths = Lengths { size: 60, every: 60, suppress: 0 };
+    let mut window = window(rule(&planner(), sql, &["user_name"], lengths));
+    let mut out = Vec::new();
+    let events: Vec<Event> = (0..1000).map(|index| (1, "ann", "get", "a", index)).collect();
+    entries(&numbered(&events)).iter().for_each(|entry| window.see(0, entry, &mut out));
+    finish(&mut window, &mut out);
+    assert!(out.is_empty());
+    let failures = window.failures();
+    assert!(
+        matches!(failures.as_slice(), [told] if told.contains("a join without an equality would compare 1001000000 pairs")),
+        "{failures:?}"
+    );
+}
+
+#[test]
+fn what_was_saved_must_fit() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name HAVING count(*) >= 2";
+    let lengths = Lengths { size: 60, every: 10, suppress: 0 };
+    let rule = Arc::new(rule(&planner(), sql, &["user_name"], lengths));
+    let mut window = Window::new(Arc::clone(&rule), "cluster".into());
+    let mut out = Vec::new();
+    let events = [(1, "ann", "get", "a", 200), (11, "ann", "get", "a", 200), (12, "ann", "get", "b", 200)];
+    entries(&numbered(&events)).iter().for_each(|entry| window.see(0, entry, &mut out));
+    let saved = window.save();
+    let names: Vec<&str> = saved.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["window", "edges", "rows-10000000-0-1", "open"]);
+    for (left_out, told) in [("window", "the table `window` is missing"), ("edges", "the table `edges` is missing")] {
+        let part: Vec<_> = saved.iter().filter(|(name, _)| name != left_out).cloned().collect();
+        assert_eq!(window.restore(&part), Err(told.to_owned()));
+        assert_eq!(window.size(), Size::default(), "it is empty then");
+    }
+    let cut = |(name, table): &(String, RecordBatch)| {
+        let columns = table.num_columns() - usize::from(name.starts_with("rows-"));
+        (name.clone(), table.project(&(0..columns).collect::<Vec<_>>()).expect("columns that are there"))
+    };
+    let cut: Vec<_> = saved.iter().map(cut).collect();
+    assert_eq!(window.restore(&cut), Err("the column `arrival_ms` is missing".to_owned()));
+    assert_eq!(window.restore(&saved), Ok(()));
+    assert_eq!(window.size().rows, 3);
+}
+
+#[test]
+fn an_event_without_a_column_that_is_read_is_a_failure_and_no_null() {
+    let sql = "SELECT namespace, count(*) AS n FROM audit GROUP BY namespace";
+    let lengths = Lengths { size: 10, every: 10, suppress: 0 };
+    let mut window = window(rule(&planner(), sql, &["namespace"], lengths));
+    let mut out = Vec::new();
+    entries(&numbered(&[(1, "ann", "get", "a", 200)])).iter().for_each(|entry| window.see(0, entry, &mut out));
+    finish(&mut window, &mut out);
+    assert!(out.is_empty());
+    assert_eq!(window.failures(), ["the column namespace was not kept"]);
+}
+
+#[test]
+fn a_finding_carries_the_newest_events_and_counts_all() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit GROUP BY user_name HAVING count(*) >= 2";
+    let lengths = Lengths { size: 10, every: 10, suppress: 0 };
+    let mut window = window(rule(&planner(), sql, &["user_name"], lengths));
+    let events: Vec<Event> = (0..5000).map(|_| (1, "ann", "get", "a", 200)).collect();
+    let found = run(&mut window, &events);
+    let [finding] = found.as_slice() else { panic!("{found:?}") };
+    let kept = ids(&finding.evidence.rows);
+    assert_eq!((kept.len(), kept.first(), kept.last()), (1000, Some(&id(4000)), Some(&id(4999))));
+    assert!(finding.computed.contains(&(EVENTS.into(), json!(5000))));
+}
+
+#[test]
+fn the_report_says_what_is_kept_and_how() {
+    let sql = "SELECT user_name, count(*) AS n FROM audit WHERE verb = 'get' GROUP BY user_name HAVING count(*) >= 3";
+    let lengths = Lengths { size: 60, every: 10, suppress: 0 };
+    let text = rule(&planner(), sql, &["user_name"], lengths).report().to_string();
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        [
+            "window     60 s, every 10 s",
+            "evaluator  panes: each event is aggregated once, the answer is put together out of panes",
+            "floor      it runs over events that share user_name with at least 2 others",
+            "keeps      events with verb = Utf8(\"get\")",
+            "columns    event_id, event_time, verb, name, user_name, response_code",
+            "at most    1000000 events a cluster",
+            "key        user_name",
+            "evidence   events with the same user_name",
+        ]
+    );
 }

@@ -1,0 +1,103 @@
+//! What keeps one run of a window's query from taking all time and memory.
+//!
+//! DataFusion gives way to others only where batches are read, and its memory pool does not see rows on their way. So
+//! a condition that is always true stands above each scan and each operator that makes rows out of rows; it is asked for
+//! every batch, and fails where there were too many or time is up. What a join of everything with everything would do
+//! between two batches is estimated before it begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::record_batch::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::error::Result;
+use datafusion::execution::session_state::SessionState;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::aggregates::AggregateExec;
+use datafusion::physical_plan::filter::FilterExec;
+
+use super::error::own_error;
+use super::functions::Span;
+use super::functions::span::{Run, within_bounds};
+use crate::clock::Instant;
+
+/// The longest that one run may take.
+const TIME: Duration = Duration::from_secs(20);
+/// Most rows that may come out of scans and joins in one run.
+const ROWS: usize = 50_000_000;
+/// Most pairs of rows that joins without an equality may look at.
+const PAIRS: usize = 100_000_000;
+/// Rows that a join is handed at a time: it looks at time only between them.
+const JOIN_ROWS: usize = 1024;
+/// Rows that other plans are handed at a time.
+const SCAN_ROWS: usize = 8192;
+
+/// The bounds of a run that begins now.
+pub(super) fn run(span: Span) -> Run {
+    Run { span, until: Instant::now().after(TIME), rows: ROWS }
+}
+
+/// The plan with the condition above its scans and joins.
+pub(super) fn guarded(plan: Arc<dyn ExecutionPlan>, state: &SessionState) -> Result<Arc<dyn ExecutionPlan>> {
+    let condition = state.create_physical_expr(within_bounds(), &DFSchema::empty())?;
+    plan.transform_up(|node| {
+        if !(node.name() == "AuditScan" || makes_rows(node.as_ref())) {
+            return Ok(Transformed::no(node));
+        }
+        let guarded: Arc<dyn ExecutionPlan> = Arc::new(FilterExec::try_new(Arc::clone(&condition), node)?);
+        Ok(Transformed::yes(guarded))
+    })
+    .data()
+}
+
+fn makes_rows(node: &dyn ExecutionPlan) -> bool {
+    node.name().contains("Join") || node.name().contains("Unnest")
+}
+
+/// Whether a join or the like is in the plan.
+fn any_join(plan: &dyn ExecutionPlan) -> bool {
+    makes_rows(plan) || plan.children().into_iter().any(|child| any_join(child.as_ref()))
+}
+
+/// The batches cut as small as the plan wants them.
+pub(super) fn cut(plan: &dyn ExecutionPlan, batches: &[RecordBatch]) -> Vec<RecordBatch> {
+    let most = if any_join(plan) { JOIN_ROWS } else { SCAN_ROWS };
+    let pieces = |batch: &RecordBatch| -> Vec<RecordBatch> {
+        let starts = (0..batch.num_rows()).step_by(most);
+        starts.map(|start| batch.slice(start, most.min(batch.num_rows() - start))).collect()
+    };
+    batches.iter().flat_map(pieces).collect()
+}
+
+/// Refuses a plan that would compare too many pairs of rows.
+///
+/// # Errors
+/// Says how many.
+pub(super) fn check_pairs(plan: &dyn ExecutionPlan, rows: usize) -> Result<()> {
+    let mut pairs = 0;
+    estimate(plan, rows, &mut pairs);
+    if pairs <= PAIRS {
+        return Ok(());
+    }
+    let message =
+        format!("a join without an equality would compare {pairs} pairs of events; at most {PAIRS} are allowed");
+    Err(own_error(&message, Some("join on what the events have in common, such as user_name")))
+}
+
+/// The rows that come out at most, about; `pairs` gathers what joins without an equality compare.
+fn estimate(plan: &dyn ExecutionPlan, rows: usize, pairs: &mut usize) -> usize {
+    let inputs: Vec<usize> = plan.children().into_iter().map(|child| estimate(child.as_ref(), rows, pairs)).collect();
+    let product = || inputs.iter().fold(1_usize, |all, input| all.saturating_mul(*input));
+    let out = match plan.name() {
+        "AuditScan" => rows,
+        "NestedLoopJoinExec" | "CrossJoinExec" => {
+            *pairs = pairs.saturating_add(product());
+            product()
+        }
+        "UnionExec" | "InterleaveExec" => inputs.iter().fold(0_usize, |all, input| all.saturating_add(*input)),
+        _ if plan.downcast_ref::<AggregateExec>().is_some_and(|node| node.group_expr().is_true_no_grouping()) => 1,
+        _ => inputs.into_iter().max().unwrap_or(1),
+    };
+    plan.fetch().map_or(out, |fetch| out.min(fetch))
+}
