@@ -82,6 +82,15 @@ fn restoring_in_the_middle_changes_nothing() {
 }
 
 #[test]
+fn a_rhythm_that_pauses_is_not_told_again_the_same_day() {
+    let mut times = random(&mut Dice(1), 0, 86_400, 1_800);
+    times.extend((0..40).map(|beat| 90_000 + beat * 300));
+    times.extend((0..40).map(|beat| 110_000 + beat * 300));
+    times.extend((0..40).map(|beat| 300_000 + beat * 300));
+    assert_eq!(run(&mut rhythm(20), &at(&times)).len(), 2);
+}
+
+#[test]
 fn without_room_it_says_so() {
     let mut memory = Rhythm { keys_max: 1, ..rhythm(0) };
     let events: Vec<Entry> = ["a", "b"].iter().map(|name| entry(SECOND, &[("user_name", name)], 200, &[])).collect();
