@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use crate::detection::schema;
 use crate::model::{AUDIT_SCHEMA_VERSION, COLUMNS, Kind, Level};
-use crate::sql::FUNCTIONS;
+use crate::sql::{FUNCTIONS, WINDOW_FUNCTIONS};
 
 /// What can be printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -126,7 +126,7 @@ fn functions() -> String {
          What detections can call beside the scalar functions of DataFusion and the JSON functions \
          (`json_get_str`, `->>` …). Made from the code by `kubetide schema functions`.\n",
     );
-    for function in FUNCTIONS {
+    for function in FUNCTIONS.iter().chain(WINDOW_FUNCTIONS) {
         let (signature, doc, example) = (function.signature, function.doc, function.example);
         let _ = write!(text, "\n## `{}`\n\n`{signature}`\n\n{doc}\n\n```sql\n{example}\n```\n", function.name);
     }

@@ -239,10 +239,6 @@ async fn overview(
             "{name}: watermark {watermark}, {} lanes\n",
             clock.lanes.values().map(|lanes| lanes.len()).sum::<usize>()
         ));
-        for decision in &clock.decisions {
-            let (kind, lane, offset) = (&decision.kind, &decision.lane, decision.offset);
-            text.push_str(&format!("  {kind} {lane} from {offset}: {}\n", time_text(decision.event_us)));
-        }
     }
     Ok(text)
 }

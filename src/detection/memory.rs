@@ -155,7 +155,8 @@ pub struct HabitSpec {
     /// Columns that say whose habit it is, such as user_name.
     #[schemars(length(min = 1))]
     pub per: Vec<String>,
-    /// So many others of the cluster with the habit make it one for everybody; without it only one's own counts.
+    /// So many others of the cluster with the habit make it one for everybody, and so do two more who only begin; without
+    /// it only one's own counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1))]
     pub others: Option<u32>,

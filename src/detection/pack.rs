@@ -498,15 +498,21 @@ impl Check<'_> {
             }
         };
         if spec.early
-            && let Err(message) = plan.only_rises()
+            && let Err(why) = plan.only_rises()
         {
             let place = self.document.place(&[Step::Key("window"), Step::Key("early")]);
-            found.push(self.document.report(Code::BadValue, place, message).help("leave `early` out"));
+            let message = format!("the window cannot fire early: {why}");
+            let help = "only what further events cannot make false is told early, such as `count(*) >= 10`";
+            found.push(self.document.report(Code::BadValue, place, message).help(help));
         }
         for (index, name) in file.entity.iter().enumerate() {
             let of_cluster = Column::by_name(name).is_some_and(Column::of_cluster);
-            if plan.place(name).is_none() && !of_cluster {
-                let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+            let span = self.document.place(&[Step::Key("entity"), Step::Index(index)]);
+            if plan.place(name).is_some_and(|place| plan.is_moving(place)) {
+                let message = format!("entity '{name}' differs from hop to hop, so every hop would be an alert");
+                let help = "name what the alert is about, not when";
+                found.push(self.document.report(Code::BadValue, span, message).help(help));
+            } else if plan.place(name).is_none() && !of_cluster {
                 let message = format!("entity '{name}' is not in the SELECT list of the query");
                 let help = "a window's alerts are about what its query gives: add it to SELECT and GROUP BY";
                 found.push(self.document.report(Code::UnknownColumn, span, message).help(help));

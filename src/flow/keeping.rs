@@ -235,7 +235,7 @@ fn clock_of(cluster: &ClusterImage) -> ClusterClock {
     for ((source, lane), newest_us) in &cluster.lanes {
         lanes.entry(source.clone()).or_default().insert(lane.clone(), *newest_us);
     }
-    ClusterClock { born_us: cluster.born_us, watermark_us: cluster.watermark_us, lanes, decisions: Vec::new() }
+    ClusterClock { born_us: cluster.born_us, watermark_us: cluster.watermark_us, lanes }
 }
 
 fn parts_of(name: &str, cluster: ClusterImage) -> Vec<Part> {

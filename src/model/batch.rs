@@ -18,6 +18,8 @@ pub struct Need {
     pub columns: ColumnSet,
     /// The events whose bodies somebody reads; other bodies are skipped unread.
     pub bodies: Bodies,
+    /// Columns of bodies that are not built with the batch, but for the rows for which somebody asks [`LateBodies`].
+    pub late: ColumnSet,
 }
 
 /// Which columns of bodies are read, by resource and verb.
@@ -39,7 +41,7 @@ impl Need {
     pub fn everything() -> Need {
         let mut bodies = Bodies::default();
         bodies.add(None, None, ColumnSet::all());
-        Need { columns: ColumnSet::all(), bodies }
+        Need { columns: ColumnSet::all(), bodies, late: ColumnSet::EMPTY }
     }
 }
 
@@ -62,6 +64,27 @@ impl Bodies {
             self.readers.iter().filter(|reader| reads(&reader.resources, resource) && reads(&reader.verbs, verb));
         readers.fold(ColumnSet::EMPTY, |all, reader| all.union(reader.columns))
     }
+}
+
+/// Reads columns out of bodies for the rows that are asked about.
+pub trait ReadBodies: std::fmt::Debug + Send + Sync {
+    /// The columns of bodies that are wanted of these rows of the batch, as they are laid out: one entry for each of
+    /// `rows`, in their order. Of a row only its own columns are filled in, others may be null.
+    fn read(&self, rows: &[(usize, ColumnSet)]) -> Vec<(Column, ArrayRef)>;
+}
+
+/// Columns of the header of which a [`LateBodies`] also says whether they may be filled.
+pub const FORETOLD: [Column; 2] = [Column::ExecCommand, Column::ExecContainer];
+
+/// The bodies of a batch that were not read yet.
+#[derive(Debug, Clone)]
+pub struct LateBodies {
+    /// By row: what its bodies are like, an index of `fillable`.
+    pub shapes: Vec<u16>,
+    /// The columns that events of a shape may fill. Every other column of a body is null, and so is every other one of
+    /// [`FORETOLD`].
+    pub fillable: Vec<ColumnSet>,
+    pub reader: Arc<dyn ReadBodies>,
 }
 
 /// Where an event's text is: in the chunk that it came in, or in the batch's own bytes where it had to be unwrapped.
@@ -112,6 +135,8 @@ pub struct EventBatch {
     pub unwrapped: Bytes,
     pub dead_letters: Vec<DeadLetter>,
     pub counts: BatchCounts,
+    /// Where the batch was asked for without the columns of bodies.
+    pub late: Option<LateBodies>,
 }
 
 impl EventBatch {

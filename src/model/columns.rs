@@ -338,13 +338,34 @@ impl ColumnSet {
         ColumnSet(self.0 | other.0)
     }
 
+    pub fn intersection(self, other: ColumnSet) -> ColumnSet {
+        ColumnSet(self.0 & other.0)
+    }
+
+    /// The columns that are not in `other`.
+    pub fn without(self, other: ColumnSet) -> ColumnSet {
+        ColumnSet(self.0 & !other.0)
+    }
+
+    /// Every column that is read out of a body.
+    pub fn bodies() -> ColumnSet {
+        static BODIES: LazyLock<ColumnSet> =
+            LazyLock::new(|| COLUMNS.iter().filter(|info| info.body).map(|info| info.column).collect());
+        *BODIES
+    }
+
+    /// The set as bits, by column number.
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
     pub fn is_empty(self) -> bool {
         self.0 == 0
     }
 
     /// Whether any of the columns is read out of a body.
     pub fn any_body(self) -> bool {
-        self.iter().any(|column| column.info().body)
+        !self.intersection(ColumnSet::bodies()).is_empty()
     }
 
     /// The columns in table order.

@@ -10,7 +10,9 @@ mod names;
 mod record;
 
 pub use alert::{Activity, Alert, DeadLetter, Match, MatchedRows, Severity};
-pub use batch::{BatchCounts, Bodies, EventBatch, Need, Row, plain, plain_rows, plain_schema};
+pub use batch::{
+    BatchCounts, Bodies, EventBatch, FORETOLD, LateBodies, Need, ReadBodies, Row, plain, plain_rows, plain_schema,
+};
 pub use cell::{cell, time_text};
 pub use columns::{
     ALERTS_SCHEMA, ALL_COLUMNS, AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind,

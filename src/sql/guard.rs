@@ -101,3 +101,49 @@ fn estimate(plan: &dyn ExecutionPlan, rows: usize, pairs: &mut usize) -> usize {
     };
     plan.fetch().map_or(out, |fetch| out.min(fetch))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::super::{Lists, Planner};
+    use super::*;
+    use crate::model::{Column, plain_schema};
+
+    fn users(count: usize) -> RecordBatch {
+        let users: ArrayRef = Arc::new(StringArray::from(vec!["ann"; count]));
+        RecordBatch::try_new(plain_schema([Column::UserName].into_iter().collect()), vec![users]).expect("one column")
+    }
+
+    #[test]
+    fn a_run_that_goes_too_far_is_cut_off() {
+        let sql = "SELECT a.user_name, count(*) AS n FROM audit a JOIN audit b ON a.user_name = b.user_name GROUP BY a.user_name";
+        let plan = Planner::new(Lists::default()).plan_window(sql).expect("plans");
+        let span = Span { start_us: 0, end_us: 1 };
+        let over = |run: Run| match plan.over(&[users(50)], run) {
+            Ok(answer) => answer.map_or(0, |answer| answer.num_rows()).to_string(),
+            Err(error) => error.message,
+        };
+        // 50 rows out of each scan, 2,500 out of the join.
+        assert_eq!(over(Run { rows: 2600, ..run(span) }), "1");
+        assert_eq!(over(Run { rows: 2599, ..run(span) }), "the query makes too many rows");
+        assert_eq!(over(Run { until: Instant::now(), ..run(span) }), "the query takes too long");
+    }
+
+    #[test]
+    fn only_joins_without_an_equality_are_counted() {
+        let pairs = |sql: &str| {
+            let plan =
+                Planner::new(Lists::default()).plan_window(sql).unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+            let mut pairs = 0;
+            estimate(plan.template(), 1000, &mut pairs);
+            pairs
+        };
+        for (sql, expected) in [
+            ("SELECT a.verb FROM audit a JOIN audit b ON a.verb = b.verb", 0),
+            ("SELECT a.verb FROM audit a JOIN audit b ON a.event_time < b.event_time", 1_000_000),
+        ] {
+            assert_eq!(pairs(sql), expected, "{sql}");
+        }
+    }
+}

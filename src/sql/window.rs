@@ -20,7 +20,7 @@ use datafusion::sql::parser::Statement;
 use super::check;
 use super::error::{SqlError, from_datafusion};
 use super::functions::Span;
-use super::functions::span::is_window_function;
+use super::functions::span::{Run, is_window_function};
 use super::general::{GeneralPlan, Scans, flattened};
 use super::guard;
 use super::lineage::{Groups, groups_of, sides};
@@ -150,15 +150,30 @@ impl WindowPlan {
         batches: &[RecordBatch],
         span: Span,
     ) -> Result<Option<RecordBatch>, SqlError> {
-        let run = || {
-            let template = plan.template().as_ref();
-            guard::check_pairs(template, batches.iter().map(RecordBatch::num_rows).sum())?;
-            plan.over(guard::cut(template, batches), guard::run(span))
-        };
-        match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(answer) => answer.map_err(|error| from_datafusion(&error, &[])),
-            Err(_) => Err(SqlError::new("the evaluation panicked")),
-        }
+        bounded(plan, batches, guard::run(span))
+    }
+
+    /// The answer with other bounds.
+    #[cfg(test)]
+    pub(super) fn over(&self, batches: &[RecordBatch], run: Run) -> Result<Option<RecordBatch>, SqlError> {
+        bounded(&self.plan, batches, run)
+    }
+
+    #[cfg(test)]
+    pub(super) fn template(&self) -> &dyn datafusion::physical_plan::ExecutionPlan {
+        self.plan.template().as_ref()
+    }
+}
+
+fn bounded(plan: &GeneralPlan, batches: &[RecordBatch], run: Run) -> Result<Option<RecordBatch>, SqlError> {
+    let work = || {
+        let template = plan.template().as_ref();
+        guard::check_pairs(template, batches.iter().map(RecordBatch::num_rows).sum())?;
+        plan.over(guard::cut(template, batches), run)
+    };
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(answer) => answer.map_err(|error| from_datafusion(&error, &[])),
+        Err(_) => Err(SqlError::new("the evaluation panicked")),
     }
 }
 

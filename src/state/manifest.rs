@@ -35,27 +35,13 @@ pub struct Versions {
 pub struct ClusterClock {
     /// When the cluster was first heard of.
     pub born_us: i64,
-    /// No event before this is waited for any more.
+    /// No event before this is waited for any more, be it that all lanes have come further or that the wall clock has
+    /// decided so: a replay does not decide it again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub watermark_us: Option<i64>,
     /// Newest event by source and lane.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub lanes: BTreeMap<String, BTreeMap<String, i64>>,
-    /// What the wall clock decided, so that a replay decides the same.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub decisions: Vec<Decision>,
-}
-
-/// Something that the wall clock decided about event time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
-    /// `idle`: the lane no longer holds the watermark back. `clamp`: an event claimed a time ahead of its transport's.
-    pub kind: String,
-    pub lane: String,
-    /// Offset in the lane from which it holds.
-    pub offset: u64,
-    /// Event time that was decided on.
-    pub event_us: i64,
 }
 
 /// What a part of the state belongs to.
@@ -278,7 +264,6 @@ mod tests {
                     born_us: -9,
                     watermark_us: Some(-5),
                     lanes: BTreeMap::from([(text("audit"), BTreeMap::from([(text("audit/0"), 9)]))]),
-                    decisions: vec![Decision { kind: text("idle"), lane: text("audit/0"), offset: 3, event_us: 8 }],
                 },
             )]),
             parts: vec![

@@ -3,9 +3,11 @@
 //! Some behaviour is an attack when a stranger shows it and a day's work when its owner does: forwarding a port,
 //! listing secrets for a backup. A detection with the key `habit` tells of everybody at its own severity, until the
 //! same was seen on an earlier day: by the same actor, or by enough others of the cluster. Then it tells at low
-//! severity. Nothing is hidden, so that whoever looks still finds it.
+//! severity, and so it does of one more in a crowd, earlier day or not. Nothing is hidden, so that whoever looks still
+//! finds it.
 //!
-//! An earlier day, not an earlier event: what an attacker repeats within hours is no habit.
+//! An earlier day, not an earlier event: what an attacker repeats within hours is no habit. A crowd is told of before it
+//! is one.
 
 mod saved;
 
@@ -17,6 +19,8 @@ use super::identity::{self, FindingId, Scope};
 
 /// What was seen for so long is a habit.
 const HABIT_US: i64 = 20 * 3600 * 1_000_000;
+/// So many more than make a habit for everybody are a crowd, though they began only now.
+const CROWD: usize = 2;
 /// Actors remembered, of all detections and clusters; then those not seen for longest are forgotten.
 const ACTORS_MAX: usize = 500_000;
 
@@ -57,7 +61,9 @@ impl Habits {
         let known = actors.get(&own).is_some_and(old);
         let usual = known
             || rule.others.is_some_and(|least| {
-                actors.iter().filter(|(actor, shown)| **actor != own && old(shown)).take(least).count() >= least
+                let others = || actors.iter().filter(|(actor, _)| **actor != own).map(|(_, shown)| shown);
+                let habits = others().filter(|shown| old(shown)).take(least).count();
+                habits >= least || others().take(least + CROWD).count() >= least + CROWD
             });
         let forgotten = |shown: &Shown| shown.last_us.saturating_add(rule.forget_us) < us;
         match actors.get_mut(&own) {
@@ -121,6 +127,8 @@ mod tests {
         assert!(!see("a", 0));
         assert!(!see("b", 1));
         assert!(!see("c", 2), "they only began today");
-        assert!(see("d", 30));
+        assert!(!see("d", 3));
+        assert!(see("e", 4), "one more in a crowd");
+        assert!(see("f", 30));
     }
 }

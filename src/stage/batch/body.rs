@@ -7,7 +7,7 @@ use super::object::{Family, ObjectFields, family_of_kind, kind_in, kind_of_resou
 use super::pod::{Container, PodSpec, Volume};
 use super::{csr, patch};
 use crate::json::{Kind, Raw, Text, text_of};
-use crate::model::{Column, EventFields, ImageName, clean_capability, clean_path};
+use crate::model::{Column, ColumnSet, EventFields, ImageName, clean_capability, clean_path};
 
 /// Columns that hold a body, or what is known without reading into it.
 const WHOLE: [Column; 5] =
@@ -45,8 +45,7 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     // A body that does not name its kind, as forwarders and fragments leave it, is of the resource's, unless it is sent to
     // a subresource.
     let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
-    let answer = fields.response_object.filter(|body| kind_in(*body).is_some() || is_nameless_object(*body));
-    if let Some((object, family)) = answer.and_then(|body| typed(body, fallback)) {
+    if let Some((object, family)) = answered(fields, fallback) {
         put_object(columns, object, family, request, false);
         return;
     }
@@ -66,6 +65,77 @@ pub(super) fn fill(columns: &mut Columns, fields: &EventFields<'_>, request: &Re
     }
 }
 
+/// The columns that [`fill`] may set; all others stay null. Looks at no more than what the bodies are.
+pub(super) fn fillable(fields: &EventFields<'_>, request: &Request<'_>) -> ColumnSet {
+    let mut columns = ColumnSet::EMPTY;
+    if fields.request_object.is_some() {
+        columns.insert(Column::RequestObject);
+    }
+    if fields.response_object.is_some() {
+        columns.insert(Column::ResponseObject);
+    }
+    if request.verb == "patch" {
+        columns.insert(Column::PatchType);
+    }
+    let fallback = if request.subresource { None } else { kind_of_resource(request.api_group, request.resource) };
+    let family = match answered(fields, fallback) {
+        Some((_, family)) => Some(family),
+        None => match fields.request_object {
+            // A list of operations can put anything anywhere.
+            Some(body) if request.verb == "patch" && body.kind() == Kind::Array => return ColumnSet::bodies(),
+            Some(body) => typed(body, fallback).map(|(_, family)| family),
+            None => None,
+        },
+    };
+    family.map_or(columns, |family| columns.union(columns_of(family)))
+}
+
+/// The columns that objects of a family can fill.
+fn columns_of(family: Family) -> ColumnSet {
+    use Column::{
+        AutomountToken, BackendServices, CapabilitiesAdded, Commands, Containers, CsrConditions, CsrSigner, CsrSubject,
+        CsrUsages, DataKeys, ExternalIps, FailurePolicy, HostIpc, HostNetwork, HostPaths, HostPid, HostPorts, Images,
+        IngressHosts, IngressTls, Labels, LoadBalancerSourceRanges, NodeName, Object, ObjectAnnotations, ObjectKind,
+        ObjectPartial, OwnerKind, OwnerName, PriorityClass, Privileged, RoleRefKind, RoleRefName, Rules, RuntimeClass,
+        SecretType, ServiceAccountName, ServicePorts, ServiceSelector, ServiceType, ShareProcesses, SubjectNames,
+        Subjects, TokenAudiences, TokenSeconds, Volumes, WebhookUrls,
+    };
+    let own: &[Column] = match family {
+        Family::Pod | Family::PodTemplate | Family::CronJob | Family::PodTemplateObject => &[
+            HostNetwork,
+            HostPid,
+            HostIpc,
+            ShareProcesses,
+            AutomountToken,
+            ServiceAccountName,
+            NodeName,
+            PriorityClass,
+            RuntimeClass,
+            HostPaths,
+            Volumes,
+            Privileged,
+            Images,
+            Commands,
+            CapabilitiesAdded,
+            HostPorts,
+            Containers,
+        ],
+        Family::PersistentVolume => &[HostPaths],
+        Family::Service => &[ServiceType, ServicePorts, ServiceSelector, ExternalIps, LoadBalancerSourceRanges],
+        Family::Ingress => &[IngressHosts, IngressTls, BackendServices],
+        Family::Role => &[Rules],
+        Family::Binding => &[RoleRefKind, RoleRefName, Subjects, SubjectNames],
+        Family::Webhook => &[WebhookUrls, FailurePolicy],
+        Family::Csr => &[CsrSigner, CsrUsages, CsrConditions, CsrSubject],
+        Family::TokenRequest => &[TokenAudiences, TokenSeconds],
+        Family::Data => &[SecretType, DataKeys],
+        Family::ServiceAccount => &[AutomountToken],
+        Family::Answer | Family::Other => &[],
+    };
+    let common = [Object, ObjectPartial, ObjectKind, Labels, ObjectAnnotations, OwnerKind, OwnerName];
+    own.iter().copied().chain(common).collect()
+}
+
 /// An object with its family; none for answers that are no object of their own.
 fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Family)> {
     if body.kind() != Kind::Object {
@@ -74,6 +144,20 @@ fn typed<'a>(body: Raw<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Fam
     let family = match kind_in(body) {
         Some(kind) => family_of_kind(&kind.decode()),
         None => fallback_kind.map_or(Family::Other, family_of_kind),
+    };
+    (family != Family::Answer).then_some((body, family))
+}
+
+/// The object that was answered, with its family.
+fn answered<'a>(fields: &EventFields<'a>, fallback_kind: Option<&str>) -> Option<(Raw<'a>, Family)> {
+    let body = fields.response_object?;
+    if body.kind() != Kind::Object {
+        return None;
+    }
+    let family = match kind_in(body) {
+        Some(kind) => family_of_kind(&kind.decode()),
+        None if is_nameless_object(body) => fallback_kind.map_or(Family::Other, family_of_kind),
+        None => return None,
     };
     (family != Family::Answer).then_some((body, family))
 }
@@ -111,7 +195,8 @@ fn put_patch_type(columns: &mut Columns, body: Option<Raw<'_>>) {
 fn put_object(columns: &mut Columns, object: Raw<'_>, family: Family, request: &Request<'_>, partial: bool) {
     put_json(columns, Column::Object, Some(object));
     columns.put_bool(Column::ObjectPartial, partial);
-    if columns.wanted.iter().all(|column| !column.info().body || WHOLE.contains(&column)) {
+    let whole = WHOLE.into_iter().collect();
+    if columns.wanted.intersection(ColumnSet::bodies()).without(whole).is_empty() {
         return;
     }
     let fields = read(object, family);

@@ -344,6 +344,15 @@ impl Columns {
         keys.push(key);
     }
 
+    /// Key of this row in a dictionary column, where somebody reads the column.
+    #[inline]
+    pub fn key_of_row(&self, column: Column) -> Option<i32> {
+        match &self.slots[column as usize] {
+            Slot::Dict(dict) => Some(dict.keys.get(self.row).copied().unwrap_or(NULL)),
+            _ => None,
+        }
+    }
+
     /// Sets a list of text of this row.
     pub fn put_texts<S: AsRef<str>>(&mut self, column: Column, items: impl IntoIterator<Item = S>) {
         if let Slot::TextList(list) = &mut self.slots[column as usize] {
@@ -368,6 +377,9 @@ impl Columns {
 
     /// Sets a list of structs of this row: `fill` appends one item for each of `items`.
     pub fn put_structs<T>(&mut self, column: Column, items: &[T], mut fill: impl FnMut(&mut StructWriter<'_>, &T)) {
+        if !self.wants(column) {
+            return;
+        }
         if let Slot::Structs(structs) = &mut self.slots[column as usize] {
             structs.pad(self.row);
             for item in items {

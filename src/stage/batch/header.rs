@@ -2,14 +2,18 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ipnet::IpNet;
+use memchr::memmem::Finder;
 
 use super::builders::{Columns, NULL, SpanCache};
 use super::{body, identity, is_set, time};
 use crate::json::{JsonError, Raw, Text, text_of};
 use crate::model::{Column, EventContext, EventFields, Origin};
+
+/// Built once: building it costs more than a search.
+static DRY_RUN: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"dryRun=All"));
 
 /// What was worked out from spans that repeat within a batch.
 #[derive(Debug, Default)]
@@ -36,6 +40,7 @@ struct UserKeys {
 struct Outcome {
     code: Option<i64>,
     reason: i32,
+    has_message: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +82,11 @@ impl<'a> RequestParts<'a> {
     /// Whether the request is to a subresource whose body is not the object itself.
     pub fn subresource(&self) -> bool {
         self.subresource.is_some_and(|text| !text.is_empty() && !text.is("ephemeralcontainers"))
+    }
+
+    /// Whether the request may run a command.
+    pub fn runs(&self) -> bool {
+        self.subresource.is_some_and(|text| text.is("exec") || text.is("attach") || text.is("proxy"))
     }
 
     pub fn resource(&self) -> Cow<'a, str> {
@@ -241,7 +251,7 @@ impl Header<'_> {
         let raw = uri.raw();
         let query = memchr::memchr(b'?', raw).map(|at| &raw[at + 1..]);
         if self.columns.has(Column::DryRun) {
-            let dry = query.is_some_and(|query| memchr::memmem::find(query, b"dryRun=All").is_some());
+            let dry = query.is_some_and(|query| DRY_RUN.find(query).is_some());
             self.columns.put_bool(Column::DryRun, dry || dry_run_in_body(fields));
         }
     }
@@ -249,8 +259,7 @@ impl Header<'_> {
     /// What an exec or attach runs, and where: from the query string, else from its options object.
     fn exec(&mut self, fields: &EventFields<'_>, parts: &RequestParts<'_>) {
         let wanted = [Column::ExecCommand, Column::ExecContainer].iter().any(|column| self.columns.has(*column));
-        let runs = parts.subresource.is_some_and(|text| text.is("exec") || text.is("attach") || text.is("proxy"));
-        if !wanted || !runs {
+        if !wanted || !parts.runs() {
             return;
         }
         let uri = fields.uri.map(|uri| uri.decode()).unwrap_or_default();
@@ -407,11 +416,12 @@ impl Header<'_> {
             Some(known) => known,
             None => {
                 let columns = &mut *self.columns;
-                let mut outcome = Outcome { code: None, reason: NULL };
+                let mut outcome = Outcome { code: None, reason: NULL, has_message: false };
                 let _shape: Result<bool, JsonError> = status.cursor().object(|cursor, key| {
                     match key.raw() {
                         b"code" => outcome.code = cursor.integer()?,
                         b"reason" => outcome.reason = columns.key(Column::ResponseReason, cursor.text()?),
+                        b"message" => outcome.has_message = true,
                         _ => {}
                     }
                     Ok(())
@@ -423,7 +433,7 @@ impl Header<'_> {
         if let Some(code) = outcome.code {
             self.columns.put_int(Column::ResponseCode, code);
         }
-        if self.columns.has(Column::ResponseMessage) {
+        if outcome.has_message && self.columns.has(Column::ResponseMessage) {
             let columns = &mut *self.columns;
             let _shape: Result<bool, JsonError> = status.cursor().object(|cursor, key| {
                 if key.raw() == b"message" {

@@ -2,33 +2,37 @@
 //!
 //! A [`BatchBuilder`] is an [`EventSink`]: format hands it the spans of an event, and it appends one value to each needed
 //! column. Spans that come again and again (a user, an outcome, a list of addresses) are looked up by their bytes and
-//! not read again. A body is read only where a loaded detection can match the event's resource and verb.
+//! not read again. A body is read only where a loaded detection can match the event's resource and verb; where the need
+//! says so, not even then, but when somebody asks the finished batch for it.
 
 mod body;
 mod builders;
 mod csr;
 mod header;
 mod identity;
+mod late;
 mod object;
 mod patch;
 mod pod;
 mod time;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema};
 use bytes::Bytes;
+use hashbrown::HashMap;
 use ipnet::IpNet;
 
 pub use builders::dictionary_values;
 use builders::{Columns, NULL};
 use header::{Header, HeaderCaches};
+use late::Place;
 
+use crate::json::Raw;
 use crate::model::{
-    BatchCounts, Chunk, Cloud, ColumnSet, DeadLetter, EventBatch, EventContext, EventFields, EventSink, Need, Position,
-    RawRecord, RejectReason, Row, SkipReason,
+    BatchCounts, Chunk, Cloud, Column, ColumnSet, DeadLetter, EventBatch, EventContext, EventFields, EventSink,
+    FORETOLD, Need, Position, RawRecord, RejectReason, Row, SkipReason,
 };
 
 /// Builds one [`EventBatch`].
@@ -38,8 +42,10 @@ pub struct BatchBuilder {
     trusted_proxies: Arc<[IpNet]>,
     columns: Columns,
     caches: HeaderCaches,
-    /// By resource and verb: the columns of bodies that somebody reads.
-    wanted: HashMap<String, HashMap<String, ColumnSet>>,
+    /// By the row's keys for resource and verb: the columns of bodies that somebody reads.
+    wanted: HashMap<(i32, i32), ColumnSet>,
+    /// What bodies are like that are read later.
+    notes: Option<late::Notes>,
     rows: Vec<Row>,
     chunk: Bytes,
     unwrapped: Vec<u8>,
@@ -54,8 +60,14 @@ impl BatchBuilder {
     /// A builder for the records of `chunk`. `trusted_proxies` are the addresses that may stand behind the client's in
     /// `sourceIPs`.
     pub fn new(need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk) -> BatchBuilder {
+        let notes = (!need.late.is_empty()).then(late::Notes::default);
+        let mut columns = need.columns;
+        if notes.is_some() {
+            columns = columns.without(ColumnSet::bodies()).union(late::DEPENDS.into_iter().collect());
+        }
         BatchBuilder {
-            columns: Columns::new(need.columns),
+            columns: Columns::new(columns),
+            notes,
             need,
             trusted_proxies,
             caches: HeaderCaches::default(),
@@ -91,6 +103,9 @@ impl BatchBuilder {
     pub fn finish(self) -> EventBatch {
         let rows = self.rows.len();
         let finished = self.columns.finish(rows);
+        let unwrapped = Bytes::from(self.unwrapped);
+        let late =
+            self.notes.map(|notes| notes.finish(self.need.late, &finished, self.chunk.clone(), unwrapped.clone()));
         let fields: Vec<Field> = finished
             .iter()
             .map(|(column, array)| Field::new(column.name(), arrow::array::Array::data_type(array).clone(), true))
@@ -103,10 +118,28 @@ impl BatchBuilder {
             columns,
             rows: self.rows,
             chunk: self.chunk,
-            unwrapped: Bytes::from(self.unwrapped),
+            unwrapped,
             dead_letters: self.dead_letters,
             counts: self.counts,
+            late,
         }
+    }
+
+    /// Where a body of an event lies whose own text was kept at `text`.
+    fn body_place(
+        &mut self,
+        body: Option<Raw<'_>>,
+        event: &[u8],
+        kept: &(std::ops::Range<usize>, bool),
+    ) -> Option<Place> {
+        let bytes = body?.bytes();
+        let (whole, part) = (event.as_ptr_range(), bytes.as_ptr_range());
+        if whole.start <= part.start && part.end <= whole.end {
+            let start = kept.0.start + (part.start as usize - whole.start as usize);
+            return Some(Place { range: start..start + bytes.len(), unwrapped: kept.1 });
+        }
+        let (range, unwrapped) = self.keep(bytes);
+        Some(Place { range, unwrapped })
     }
 
     /// Keeps the event's text: a range of the chunk where it lies there, else a copy.
@@ -122,19 +155,18 @@ impl BatchBuilder {
         (start..self.unwrapped.len(), true)
     }
 
+    /// The columns that somebody reads of the bodies of this row's event.
     fn wanted(&mut self, resource: &str, verb: &str) -> ColumnSet {
-        if let Some(known) = self.wanted.get(resource).and_then(|verbs| verbs.get(verb)) {
-            return *known;
-        }
-        let wanted = self.need.bodies.wanted(resource, verb);
-        self.wanted.entry(resource.to_owned()).or_default().insert(verb.to_owned(), wanted);
-        wanted
+        let keys = (self.columns.key_of_row(Column::Resource), self.columns.key_of_row(Column::Verb));
+        let (Some(resource_key), Some(verb_key)) = keys else { return self.need.bodies.wanted(resource, verb) };
+        let wanted = self.wanted.entry((resource_key, verb_key));
+        *wanted.or_insert_with(|| self.need.bodies.wanted(resource, verb))
     }
 }
 
 impl EventSink for BatchBuilder {
     fn event(&mut self, fields: &EventFields<'_>, context: &EventContext) {
-        let (text, unwrapped) = self.keep(fields.text);
+        let kept = self.keep(fields.text);
         self.columns.row = self.rows.len();
         let cloud = Cloud::ALL.iter().position(|cloud| *cloud == context.origin.cloud).unwrap_or(0);
         self.counts.events[cloud] += 1;
@@ -147,22 +179,28 @@ impl EventSink for BatchBuilder {
         let (request, truncated) = header.fill(fields, context);
         self.counts.truncated += u64::from(truncated);
         let (resource, verb) = (request.resource(), request.verb());
+        let exec = if request.runs() { FORETOLD.into_iter().collect() } else { ColumnSet::EMPTY };
         let has_body = fields.request_object.is_some() || fields.response_object.is_some();
         let wanted = if has_body { self.wanted(&resource, &verb) } else { ColumnSet::EMPTY };
         if !wanted.is_empty() {
-            self.columns.wanted = wanted;
             let api_group = request.api_group();
-            body::fill(
-                &mut self.columns,
-                fields,
-                &body::Request {
-                    verb: &verb,
-                    api_group: &api_group,
-                    resource: &resource,
-                    subresource: request.subresource(),
-                },
-            );
+            let subresource = request.subresource();
+            let request = body::Request { verb: &verb, api_group: &api_group, resource: &resource, subresource };
+            if self.notes.is_none() {
+                self.columns.wanted = wanted;
+                body::fill(&mut self.columns, fields, &request);
+            } else {
+                let fillable = body::fillable(fields, &request).intersection(self.need.late).union(exec);
+                let asked = self.body_place(fields.request_object, fields.text, &kept);
+                let answered = self.body_place(fields.response_object, fields.text, &kept);
+                if let Some(notes) = &mut self.notes {
+                    notes.note(fillable, asked, answered);
+                }
+            }
+        } else if let Some(notes) = &mut self.notes {
+            notes.note(exec, None, None);
         }
+        let (text, unwrapped) = kept;
         let row =
             Row { text, unwrapped, position: self.position, context: context.clone(), arrival_ms: self.arrival_ms };
         self.rows.push(row);

@@ -39,6 +39,10 @@ impl Bits {
         *word |= bit;
     }
 
+    pub fn contains(&self, row: usize) -> bool {
+        self.words.get(row / 64).is_some_and(|word| word >> (row % 64) & 1 == 1)
+    }
+
     pub fn count(&self) -> usize {
         self.count
     }
@@ -129,6 +133,7 @@ mod tests {
         one.insert(64);
         one.insert(64);
         assert_eq!((one.count(), one.iter().collect::<Vec<_>>()), (1, vec![64]));
+        assert!(one.contains(64) && !one.contains(63) && !one.contains(500));
         assert_eq!(Bits::all(65).count(), 65);
         assert!(Bits::none(0).is_empty());
     }

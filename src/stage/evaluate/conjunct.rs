@@ -1,22 +1,78 @@
-//! One condition, prepared to be evaluated over batches, and its answers within one batch.
+//! One condition, prepared to be evaluated over rows, and its answers within one table of rows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringArray, UInt32Array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
+};
 use arrow::datatypes::{Int32Type, SchemaRef};
 use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::bits::Bits;
-use crate::model::{Column, ColumnSet, EventBatch, Layout, plain_rows, plain_schema};
+use super::possible::{self, Known};
+use super::recall::Remembered;
+use super::table::Table;
+use crate::model::{Column, ColumnSet, Kind, Layout, plain_rows, plain_schema};
 use crate::sql::{self, Planner, SqlError};
+
+/// When a condition is evaluated: a row that one condition rules out is not asked about by those that come later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tier {
+    /// Over what kind of request it is: few signatures, all of them soon known.
+    Request,
+    /// Over who asks, and whatever else repeats.
+    Actor,
+    /// Over columns of the header whose values are seldom met twice.
+    Event,
+    /// Over parts of bodies that are small.
+    Body,
+    /// Over whole bodies, or lists of what they hold.
+    Object,
+}
+
+/// Columns that tell kinds of request apart.
+pub(super) const REQUEST: [Column; 9] = [
+    Column::Verb,
+    Column::ApiGroup,
+    Column::Resource,
+    Column::Subresource,
+    Column::ResponseCode,
+    Column::DryRun,
+    Column::Truncated,
+    Column::Level,
+    Column::Stage,
+];
+
+impl Tier {
+    fn of(columns: ColumnSet) -> Tier {
+        let request: ColumnSet = REQUEST.into_iter().collect();
+        let rest = columns.without(request);
+        let large = |column: Column| {
+            let kind = column.info().kind;
+            matches!(kind, Kind::Json | Kind::Containers | Kind::Volumes | Kind::Subjects | Kind::Rules)
+                || column == Column::Commands
+        };
+        if rest.is_empty() {
+            Tier::Request
+        } else if rest.any_body() {
+            if rest.iter().any(|column| column.info().body && large(column)) { Tier::Object } else { Tier::Body }
+        } else if rest.iter().all(|column| column.info().layout == Layout::Dictionary) {
+            Tier::Actor
+        } else {
+            Tier::Event
+        }
+    }
+}
 
 /// A condition of one or more detections, evaluated at most once for a row.
 #[derive(Debug)]
 pub(super) struct Condition {
     pub text: String,
     pub columns: ColumnSet,
+    pub tier: Tier,
+    expr: Expr,
     /// Guess of nanoseconds a row, to order conditions and to decide what is worth evaluating for all rows.
     pub cost: u32,
     how: How,
@@ -55,7 +111,13 @@ impl Condition {
             How::Dictionary { .. } => 1 + cost / 8,
             How::Rows { .. } => cost,
         };
-        Ok(Condition { text: conjunct.text.clone(), columns: conjunct.columns, cost, how })
+        let (columns, expr) = (conjunct.columns, conjunct.expr.clone());
+        Ok(Condition { text: conjunct.text.clone(), columns, tier: Tier::of(columns), expr, cost, how })
+    }
+
+    /// Whether the condition can be true of a row of which this is known.
+    pub fn may_hold(&self, known: &Known) -> bool {
+        possible::may_hold(&self.expr, known)
     }
 
     /// How it is evaluated, for people.
@@ -112,10 +174,10 @@ enum Lookup {
     Table(Vec<bool>),
 }
 
-/// The answers of all conditions within one batch, worked out when they are asked for.
+/// The answers of all conditions within one table, worked out when they are asked for.
 #[derive(Debug)]
-pub(super) struct Answers<'b> {
-    batch: &'b EventBatch,
+pub(super) struct Answers<'t, 'b> {
+    table: &'t Table<'b>,
     rows: usize,
     lookups: Vec<Option<Lookup>>,
     full: Vec<Option<Bits>>,
@@ -123,18 +185,29 @@ pub(super) struct Answers<'b> {
     parts: Vec<Option<(Bits, Bits)>>,
     /// By column: position of each value in its dictionary.
     dictionaries: HashMap<Column, HashMap<String, i32>>,
+    /// Answers of earlier tables, where the columns are of those that repeat.
+    remembered: Option<&'t mut Remembered>,
+    /// By column: the numbers of its values in what is remembered, by row.
+    numbers: HashMap<Column, Option<Arc<[u32]>>>,
 }
 
-impl<'b> Answers<'b> {
-    pub fn new(batch: &'b EventBatch, conditions: usize) -> Answers<'b> {
+impl<'t, 'b> Answers<'t, 'b> {
+    pub fn new(table: &'t Table<'b>, conditions: usize) -> Answers<'t, 'b> {
         Answers {
-            batch,
-            rows: batch.rows.len(),
+            table,
+            rows: table.len(),
             lookups: (0..conditions).map(|_| None).collect(),
             full: (0..conditions).map(|_| None).collect(),
             parts: (0..conditions).map(|_| None).collect(),
             dictionaries: HashMap::new(),
+            remembered: None,
+            numbers: HashMap::new(),
         }
+    }
+
+    /// The same with what was answered before.
+    pub fn remembering(self, remembered: &'t mut Remembered) -> Answers<'t, 'b> {
+        Answers { remembered: Some(remembered), ..self }
     }
 
     /// Whether it is known already that no row satisfies the condition. Costs nothing.
@@ -147,6 +220,11 @@ impl<'b> Answers<'b> {
         if let Some(full) = &self.full[index] {
             alive.and(full);
             return Ok(());
+        }
+        if self.remembered.is_some()
+            && let Some(numbers) = self.numbers(condition)?
+        {
+            return self.recall(index, condition, &numbers, alive);
         }
         match &condition.how {
             How::Rows { columns, expr, schema } if condition.cost < DEAR => {
@@ -178,7 +256,7 @@ impl<'b> Answers<'b> {
             }
             How::OneOf { column, .. } | How::Dictionary { column, .. } => {
                 self.look_up(index, condition)?;
-                let Some(keys) = self.keys(*column) else { return Err(missing(*column)) };
+                let keys = self.keys(*column)?;
                 match &self.lookups[index] {
                     Some(Lookup::Table(table)) if alive.count() * 16 < self.rows => {
                         alive.retain(|row| holds(table, &keys, row));
@@ -195,14 +273,84 @@ impl<'b> Answers<'b> {
         Ok(())
     }
 
-    fn keys(&self, column: Column) -> Option<arrow::array::Int32Array> {
-        let array = self.batch.column(column)?;
-        Some(array.as_dictionary_opt::<Int32Type>()?.keys().clone())
+    /// By column of the condition: the numbers of its values; none where it is not one to be remembered.
+    fn numbers(&mut self, condition: &Condition) -> Result<Option<Vec<Arc<[u32]>>>, String> {
+        let Some(remembered) = self.remembered.as_mut() else { return Ok(None) };
+        if matches!(condition.how, How::OneOf { .. }) {
+            return Ok(None);
+        }
+        let mut all = Vec::new();
+        for column in condition.columns.iter() {
+            let numbers = match self.numbers.get(&column) {
+                Some(known) => known.clone(),
+                None => {
+                    let numbers = remembered.number(column, self.table.column(column)?).map(Arc::from);
+                    self.numbers.insert(column, numbers.clone());
+                    numbers
+                }
+            };
+            match numbers {
+                Some(numbers) => all.push(numbers),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(all))
     }
 
-    fn values(&self, column: Column) -> Option<ArrayRef> {
-        let array = self.batch.column(column)?;
-        Some(Arc::clone(array.as_dictionary_opt::<Int32Type>()?.values()))
+    /// Keeps the rows of `alive` that satisfy the condition; evaluates it for no values twice.
+    fn recall(
+        &mut self,
+        index: usize,
+        condition: &Condition,
+        numbers: &[Arc<[u32]>],
+        alive: &mut Bits,
+    ) -> Result<(), String> {
+        let (How::Dictionary { expr, schema, .. } | How::Rows { expr, schema, .. }) = &condition.how else {
+            return Ok(());
+        };
+        let Some(remembered) = self.remembered.take() else { return Ok(()) };
+        let values = |row: usize, out: &mut Vec<u32>| {
+            out.clear();
+            out.extend(numbers.iter().map(|numbers| numbers[row]));
+        };
+        let mut own = Vec::new();
+        let mut unknown = Bits::none(self.rows);
+        alive.iter().for_each(|row| {
+            values(row, &mut own);
+            if remembered.answer(index, &own).is_none() {
+                unknown.insert(row);
+            }
+        });
+        let mut evaluated = Ok(());
+        if !unknown.is_empty() {
+            let mut held = unknown.clone();
+            let columns: Vec<Column> = condition.columns.iter().collect();
+            evaluated = self.rows_of(&columns, expr, schema, &mut held);
+            if evaluated.is_ok() {
+                unknown.iter().for_each(|row| {
+                    values(row, &mut own);
+                    remembered.remember(index, &own, held.contains(row));
+                });
+            }
+        }
+        if evaluated.is_ok() {
+            alive.retain(|row| {
+                values(row, &mut own);
+                remembered.answer(index, &own) == Some(true)
+            });
+        }
+        self.remembered = Some(remembered);
+        evaluated
+    }
+
+    fn keys(&self, column: Column) -> Result<Int32Array, String> {
+        let array = self.table.column(column)?.as_dictionary_opt::<Int32Type>();
+        Ok(array.ok_or_else(|| no_dictionary(column))?.keys().clone())
+    }
+
+    fn values(&self, column: Column) -> Result<ArrayRef, String> {
+        let array = self.table.column(column)?.as_dictionary_opt::<Int32Type>();
+        Ok(Arc::clone(array.ok_or_else(|| no_dictionary(column))?.values()))
     }
 
     fn look_up(&mut self, index: usize, condition: &Condition) -> Result<(), String> {
@@ -211,7 +359,7 @@ impl<'b> Answers<'b> {
         }
         let lookup = match &condition.how {
             How::OneOf { column, values } => {
-                let array = self.values(*column).ok_or_else(|| missing(*column))?;
+                let array = self.values(*column)?;
                 let known = self.dictionaries.entry(*column).or_insert_with(|| positions(&array));
                 let mut table = Vec::new();
                 for key in values.iter().filter_map(|value| known.get(value)) {
@@ -221,7 +369,7 @@ impl<'b> Answers<'b> {
                 table
             }
             How::Dictionary { column, expr, schema } => {
-                let array = self.values(*column).ok_or_else(|| missing(*column))?;
+                let array = self.values(*column)?;
                 let mut table = evaluate(expr, schema, vec![Arc::clone(&array)], array.len())?;
                 let null = arrow::array::new_null_array(array.data_type(), 1);
                 table.extend(evaluate(expr, schema, vec![null], 1)?);
@@ -247,7 +395,7 @@ impl<'b> Answers<'b> {
         let arrays: Result<Vec<ArrayRef>, String> = columns
             .iter()
             .map(|column| {
-                let array = self.batch.column(*column).ok_or_else(|| missing(*column))?;
+                let array = self.table.column(*column)?;
                 let values = if every { crate::model::plain(array) } else { plain_rows(array, &rows) };
                 values.map_err(|error| error.to_string())
             })
@@ -259,7 +407,7 @@ impl<'b> Answers<'b> {
     }
 }
 
-fn holds(table: &[bool], keys: &arrow::array::Int32Array, row: usize) -> bool {
+fn holds(table: &[bool], keys: &Int32Array, row: usize) -> bool {
     let index = if keys.is_null(row) { table.len() - 1 } else { keys.value(row) as usize };
     table[index]
 }
@@ -285,6 +433,6 @@ fn evaluate(
     Ok((0..rows).map(|row| answers.is_valid(row) && answers.value(row)).collect())
 }
 
-fn missing(column: Column) -> String {
-    format!("column {column} was not decoded")
+fn no_dictionary(column: Column) -> String {
+    format!("column {column} is no dictionary")
 }

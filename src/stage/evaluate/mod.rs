@@ -3,7 +3,10 @@
 //! Nothing is planned here. Each detection's condition arrives split into conjuncts; equal conjuncts of all detections
 //! are one [`Condition`], evaluated at most once for a row:
 //!
-//! * `resource` and `verb` equalities put detections into buckets, and a bucket's detections see only its rows;
+//! * conditions over what repeats (the kind of request, then who asks) are evaluated once for each signature, and the
+//!   detections that are left are remembered for the next event with the same one;
+//! * bodies are read only for rows of which some detection may still be true, and only the columns that it reads; what
+//!   a body can tell at all is known by its kind, and a condition that needs more rules the row out unread;
 //! * a condition over one dictionary column is evaluated on the dictionary's values;
 //! * cheap conditions come first, and dear ones are evaluated only on the rows still alive;
 //! * a query that is more than a filter runs as a prepared plan, for each event that could match, by itself.
@@ -13,18 +16,23 @@
 mod bits;
 mod conjunct;
 mod explain;
+mod heads;
+mod possible;
+mod recall;
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::Int32Type;
+use arrow::array::{ArrayRef, RecordBatch};
 
 pub use explain::{ConditionReport, DetectionReport};
 
 use self::bits::Bits;
-use self::conjunct::{Answers, Condition, literals};
+use self::conjunct::{Answers, Condition, Tier, literals};
+use self::recall::Recalls;
+use self::table::Table;
 use crate::detection::Detection;
 use crate::model::{Bodies, Column, ColumnSet, EventBatch, Match, Need, cell};
 use crate::sql::{Conjunct, Planner, Shape, SqlError};
@@ -59,6 +67,9 @@ pub struct Hits {
 /// Names that an equality asks for; `None` where any will do.
 type Names = Option<BTreeSet<String>>;
 
+/// The same for all rows of a batch.
+type Outputs = Vec<(Arc<str>, ArrayRef)>;
+
 /// Outputs that a SELECT list computes.
 type Computed = Vec<(Arc<str>, serde_json::Value)>;
 
@@ -81,6 +92,10 @@ pub struct Evaluator {
     conjuncts: Vec<Vec<usize>>,
     buckets: Vec<Bucket>,
     need: Arc<Need>,
+    /// What signatures of requests are made of, and those of actors besides.
+    request_columns: Vec<Column>,
+    actor_columns: Vec<Column>,
+    recalls: Recalls,
 }
 
 /// Where a detection's conjuncts send it, and what is left of them.
@@ -142,8 +157,26 @@ impl Evaluator {
         }
         let buckets =
             buckets.into_iter().map(|((resources, verbs), probes)| Bucket { resources, verbs, probes }).collect();
-        let need = Arc::new(Need { columns, bodies });
-        Ok(Evaluator { detections: detections.to_vec(), conditions, probes, conjuncts, buckets, need })
+        let late = columns.intersection(ColumnSet::bodies());
+        let need = Arc::new(Need { columns: columns.without(late), bodies, late });
+        let read_in = |tier: Tier| {
+            let own = conditions.iter().filter(|condition| condition.tier == tier);
+            own.fold(ColumnSet::EMPTY, |all, condition| all.union(condition.columns))
+        };
+        let routing = [Column::Resource, Column::Verb].into_iter().collect();
+        let request_columns = read_in(Tier::Request).union(routing);
+        let actor_columns = read_in(Tier::Actor).without(request_columns);
+        Ok(Evaluator {
+            detections: detections.to_vec(),
+            request_columns: request_columns.iter().collect(),
+            actor_columns: actor_columns.iter().collect(),
+            recalls: Recalls::default(),
+            conditions,
+            probes,
+            conjuncts,
+            buckets,
+            need,
+        })
     }
 
     /// What a batch must hold for [`Evaluator::evaluate`].
@@ -159,41 +192,88 @@ impl Evaluator {
     /// Finds the rows of a batch that detections match.
     pub fn evaluate(&self, batch: &EventBatch) -> Hits {
         let mut out = Hits::default();
-        let rows = batch.rows.len();
-        if rows == 0 {
+        if batch.rows.is_empty() {
             return out;
         }
-        let routes = Routes::of(batch);
-        let mut answers = Answers::new(batch, self.conditions.len());
-        for bucket in &self.buckets {
-            let members = routes.rows(bucket, rows);
-            if members.is_empty() {
-                continue;
-            }
-            for &probe in &bucket.probes {
-                let conjuncts = &self.conjuncts[probe];
-                let (detection, step) = self.probes[probe];
-                if conjuncts.iter().any(|condition| answers.known_empty(*condition)) {
-                    continue;
-                }
-                let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conjuncts, &members, &mut answers)));
-                match matched.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                    Ok(alive) => out.hits.extend(alive.iter().map(|row| Hit { row, detection, step })),
-                    Err(message) => {
-                        let alive = self.one_by_one(conjuncts, &members, batch);
-                        out.hits.extend(alive.iter().map(|row| Hit { row, detection, step }));
-                        out.failures.push(Failure { detection, message });
-                    }
-                }
-            }
+        let mut recall = self.recalls.take(self.conditions.len());
+        let mut alive = self.possible(batch, &mut recall);
+        for tier in [Tier::Event, Tier::Body, Tier::Object] {
+            self.round(tier, batch, &recall.distrusted, &mut alive, &mut out.failures);
+        }
+        self.recalls.give_back(recall);
+        for ((detection, step), rows) in self.probes.iter().copied().zip(&alive) {
+            out.hits.extend(rows.iter().map(|row| Hit { row: *row as usize, detection, step }));
         }
         out.hits.sort_unstable();
         out
     }
 
-    fn matched(&self, conjuncts: &[usize], members: &Bits, answers: &mut Answers<'_>) -> Result<Bits, String> {
+    /// The conditions of a query that are evaluated in a tier, cheap ones first.
+    fn own(&self, probe: usize, tier: Tier, distrusted: &[bool]) -> impl Iterator<Item = usize> {
+        self.conjuncts[probe].iter().copied().filter(move |condition| {
+            // What failed as a signature's is asked of each row, as others of the header are.
+            let own = self.conditions[*condition].tier;
+            (if distrusted[*condition] { own.max(Tier::Event) } else { own }) == tier
+        })
+    }
+
+    /// Narrows the rows of each query by its conditions of one tier.
+    fn round(
+        &self,
+        tier: Tier,
+        batch: &EventBatch,
+        distrusted: &[bool],
+        alive: &mut [Vec<u32>],
+        failures: &mut Vec<Failure>,
+    ) {
+        let mut asking: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut wanted: Vec<Option<ColumnSet>> = vec![None; batch.rows.len()];
+        for (probe, rows) in alive.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+            let conditions: Vec<usize> = self.own(probe, tier, distrusted).collect();
+            if conditions.is_empty() {
+                continue;
+            }
+            let columns = conditions.iter().map(|condition| self.conditions[*condition].columns);
+            let columns = columns.fold(ColumnSet::EMPTY, ColumnSet::union);
+            for row in rows {
+                let known = &mut wanted[*row as usize];
+                *known = Some(known.unwrap_or(ColumnSet::EMPTY).union(columns));
+            }
+            asking.push((probe, conditions));
+        }
+        if asking.is_empty() {
+            return;
+        }
+        let wanted: Vec<(usize, ColumnSet)> =
+            wanted.into_iter().enumerate().filter_map(|(row, columns)| Some((row, columns?))).collect();
+        let mut places = vec![0u32; batch.rows.len()];
+        wanted.iter().enumerate().for_each(|(place, (row, _))| places[*row] = place as u32);
+        let mut table = Table::of(batch, wanted.iter().map(|(row, _)| *row as u32).collect());
+        if let (Tier::Body | Tier::Object, Some(late)) = (tier, &batch.late) {
+            table = table.with(late.reader.read(&wanted));
+        }
+        let mut answers = Answers::new(&table, self.conditions.len());
+        for (probe, conditions) in asking {
+            let mut members = Bits::none(table.len());
+            alive[probe].iter().for_each(|row| members.insert(places[*row as usize] as usize));
+            let matched = catch_unwind(AssertUnwindSafe(|| self.matched(&conditions, &members, &mut answers)));
+            let left = matched.unwrap_or_else(|panic| Err(panic_text(&panic))).unwrap_or_else(|message| {
+                let detection = self.probes[probe].0;
+                if !failures.iter().any(|failure| failure.detection == detection) {
+                    failures.push(Failure { detection, message });
+                }
+                self.one_by_one(&conditions, &members, &table)
+            });
+            alive[probe] = left.iter().map(|place| wanted[place].0 as u32).collect();
+        }
+    }
+
+    fn matched(&self, conditions: &[usize], members: &Bits, answers: &mut Answers<'_, '_>) -> Result<Bits, String> {
+        if conditions.iter().any(|condition| answers.known_empty(*condition)) {
+            return Ok(Bits::none(0));
+        }
         let mut alive = members.clone();
-        for &condition in conjuncts {
+        for &condition in conditions {
             answers.narrow(condition, &self.conditions[condition], &mut alive)?;
             if alive.is_empty() {
                 break;
@@ -203,14 +283,14 @@ impl Evaluator {
     }
 
     /// After a failure: each row by itself, so that the one that fails does not hide the others.
-    fn one_by_one(&self, conjuncts: &[usize], members: &Bits, batch: &EventBatch) -> Bits {
-        let mut found = Bits::none(batch.rows.len());
+    fn one_by_one(&self, conditions: &[usize], members: &Bits, table: &Table<'_>) -> Bits {
+        let mut found = Bits::none(table.len());
         for row in members.iter() {
-            let mut single = Bits::none(batch.rows.len());
-            single.insert(row);
-            // Answers of their own: a panic may have left the shared ones half written.
-            let mut answers = Answers::new(batch, self.conditions.len());
-            let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conjuncts, &single, &mut answers)));
+            // A table of its own, as a dictionary also holds the value that fails; and answers of its own, as a panic may
+            // have left the shared ones half written.
+            let alone = table.row(row);
+            let mut answers = Answers::new(&alone, self.conditions.len());
+            let matched = catch_unwind(AssertUnwindSafe(|| self.matched(conditions, &Bits::all(1), &mut answers)));
             if matched.is_ok_and(|alive| alive.is_ok_and(|alive| !alive.is_empty())) {
                 found.insert(row);
             }
@@ -228,17 +308,44 @@ impl Evaluator {
     ) -> (Vec<Match>, Vec<Failure>) {
         let mut matches = Vec::with_capacity(hits.len());
         let mut failures = Vec::new();
+        let mut whole: HashMap<(usize, usize), Option<Outputs>> = HashMap::new();
         for hit in hits {
             let row = row_of(hit.row);
+            let outputs = whole.entry((hit.detection, hit.step)).or_insert_with(|| self.outputs(hit, rows));
+            if let Some(outputs) = outputs {
+                let computed = outputs.iter().map(|(name, array)| (Arc::clone(name), cell(array, row))).collect();
+                matches.push(Match { detection: hit.detection, step: hit.step, row, computed });
+                continue;
+            }
             let single = rows.slice(row, 1);
             let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit, &single)));
             match settled.unwrap_or_else(|panic| Err(panic_text(&panic))) {
-                Ok(Some(computed)) => matches.push(Match { detection: hit.detection, step: hit.step, row, computed }),
+                Ok(Some(computed)) => {
+                    matches.push(Match { detection: hit.detection, step: hit.step, row, computed });
+                }
                 Ok(None) => {}
                 Err(message) => failures.push(Failure { detection: hit.detection, message }),
             }
         }
         (matches, failures)
+    }
+
+    /// The computed outputs for all rows at once; `None` where each row has to be asked by itself: the query is more
+    /// than a filter, or an output fails on some row.
+    fn outputs(&self, hit: &Hit, rows: &RecordBatch) -> Option<Outputs> {
+        let detection = &self.detections[hit.detection];
+        let plan = detection.probes().nth(hit.step)?;
+        if matches!(plan.shape, Shape::General { .. }) {
+            return None;
+        }
+        let evaluate = || {
+            let each = plan.computed.iter().map(|(name, expr)| {
+                let value = expr.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).ok()?;
+                Some((Arc::clone(name), value))
+            });
+            each.collect()
+        };
+        catch_unwind(AssertUnwindSafe(evaluate)).ok()?
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
@@ -291,59 +398,6 @@ fn route(conjuncts: &[Conjunct]) -> Routed<'_> {
         }
     }
     routed
-}
-
-/// The rows of a batch by resource and verb.
-struct Routes {
-    resources: Vec<Option<String>>,
-    verbs: Vec<Option<String>>,
-    /// By resource and verb, null last in both.
-    rows: Vec<Vec<u32>>,
-}
-
-impl Routes {
-    fn of(batch: &EventBatch) -> Routes {
-        let column = |column: Column| {
-            let array = batch.column(column).and_then(|array| array.as_dictionary_opt::<Int32Type>());
-            let array = array.expect("resource and verb are decoded always, as dictionaries");
-            let values = array.values().as_string::<i32>();
-            let names = values.iter().map(|name| name.map(str::to_owned)).chain([None]).collect::<Vec<_>>();
-            (array.keys().clone(), names)
-        };
-        let (resource_keys, resources) = column(Column::Resource);
-        let (verb_keys, verbs) = column(Column::Verb);
-        let mut rows = vec![Vec::new(); resources.len() * verbs.len()];
-        for row in 0..batch.rows.len() {
-            let key = |keys: &arrow::array::Int32Array, names: usize| {
-                if keys.is_null(row) { names - 1 } else { keys.value(row) as usize }
-            };
-            let place = key(&resource_keys, resources.len()) * verbs.len() + key(&verb_keys, verbs.len());
-            rows[place].push(row as u32);
-        }
-        Routes { resources, verbs, rows }
-    }
-
-    fn rows(&self, bucket: &Bucket, rows: usize) -> Bits {
-        if bucket.resources.is_none() && bucket.verbs.is_none() {
-            return Bits::all(rows);
-        }
-        let wanted = |names: &[Option<String>], set: &Option<BTreeSet<String>>| -> Vec<usize> {
-            let holds = |name: &Option<String>| match (set, name) {
-                (None, _) => true,
-                (Some(set), Some(name)) => set.contains(name),
-                (Some(_), None) => false,
-            };
-            names.iter().enumerate().filter(|(_, name)| holds(name)).map(|(index, _)| index).collect()
-        };
-        let verbs = wanted(&self.verbs, &bucket.verbs);
-        let mut bits = Bits::none(rows);
-        for resource in wanted(&self.resources, &bucket.resources) {
-            for verb in &verbs {
-                self.rows[resource * self.verbs.len() + verb].iter().for_each(|row| bits.insert(*row as usize));
-            }
-        }
-        bits
-    }
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {

@@ -9,7 +9,7 @@ use arrow::datatypes::{FieldRef, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde_json::Value;
 
-use crate::model::{ALL_COLUMNS, Column, KeptRows, cell};
+use crate::model::{ALL_COLUMNS, Column, ColumnInfo, KeptRows, cell};
 
 /// 128 bits of BLAKE3 over a list of values: what the entries of one key have in common.
 pub type Key = [u8; 16];
@@ -19,14 +19,20 @@ pub type Key = [u8; 16];
 pub struct Kept {
     rows: KeptRows,
     /// By [`Column`]: its place in the batch.
-    places: Vec<Option<usize>>,
+    places: Arc<[Option<usize>]>,
 }
 
 impl Kept {
     pub fn new(rows: KeptRows) -> Kept {
         let schema = rows.rows.schema_ref();
-        let places = ALL_COLUMNS.iter().map(|info| schema.index_of(info.name).ok()).collect();
+        let place = |info: &ColumnInfo| schema.fields().find(info.name).map(|(place, _)| place);
+        let places = ALL_COLUMNS.iter().map(place).collect();
         Kept { rows, places }
+    }
+
+    /// Rows with the same columns as these.
+    fn like(&self, rows: KeptRows) -> Kept {
+        Kept { rows, places: Arc::clone(&self.places) }
     }
 
     /// The event time of a row, microseconds since the epoch: where it runs more than five minutes ahead of the
@@ -136,7 +142,7 @@ impl Entry {
 
     /// The same, sharing nothing with its chunk: for what is remembered for long.
     pub fn owned(&self) -> Entry {
-        let kept = Arc::new(Kept::new(kept_rows(std::slice::from_ref(self))));
+        let kept = Arc::new(self.kept.like(kept_rows(std::slice::from_ref(self))));
         Entry { event_us: self.event_us, kept, row: 0, computed: Arc::clone(&self.computed) }
     }
 

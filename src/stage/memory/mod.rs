@@ -227,7 +227,7 @@ impl Memory {
         }
         Some(Memory {
             kinds: Kinds::new(detections, shown),
-            need: Arc::new(Need { columns, bodies }),
+            need: Arc::new(Need { columns, bodies, ..Need::default() }),
             correlating: (0..).zip(detections).filter(|(_, one)| one.reads_alerts()).map(|(index, _)| index).collect(),
             alert_columns: of(true),
             alerts_until: BTreeMap::new(),

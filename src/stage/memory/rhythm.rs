@@ -24,6 +24,8 @@ const BACK: usize = 3;
 pub const PROPOSALS_MAX: usize = 8;
 /// The least jitter that is forgiven, microseconds.
 const JITTER_LEAST_US: i64 = 1_000_000;
+/// How long a rhythm of a key is not told again.
+const AGAIN_US: i64 = 86_400_000_000;
 /// How many beats of one make its events regular.
 const REGULAR: u32 = 3;
 /// Most keys that are remembered for one detection in one cluster.
@@ -40,7 +42,6 @@ struct Proposal {
     beats: u32,
     /// Events since it began that were no beats.
     others: u32,
-    told: bool,
 }
 
 #[derive(Debug)]
@@ -49,6 +50,8 @@ struct Beat {
     recent: VecDeque<i64>,
     proposals: Vec<Proposal>,
     irregular: u32,
+    /// When a rhythm of it was told last.
+    told_us: i64,
 }
 
 /// The memory of a `rhythm` detection in one cluster.
@@ -138,7 +141,7 @@ impl Beat {
             });
             if (spec.shortest.us()..=spec.longest.us()).contains(&interval_us) && !known {
                 let (began_us, last_us) = (*before_us, now_us);
-                self.proposals.push(Proposal { began_us, last_us, interval_us, beats: 1, others: 0, told: false });
+                self.proposals.push(Proposal { began_us, last_us, interval_us, beats: 1, others: 0 });
             }
         }
         while self.proposals.len() > PROPOSALS_MAX {
@@ -160,7 +163,7 @@ impl Recall for Rhythm {
             self.shed += 1;
             return;
         }
-        let fresh = || Beat { name, recent: VecDeque::new(), proposals: Vec::new(), irregular: 0 };
+        let fresh = || Beat { name, recent: VecDeque::new(), proposals: Vec::new(), irregular: 0, told_us: i64::MIN };
         let beat = self.keys.entry(key).or_insert_with(fresh);
         if !beat.hear(entry.event_us, &self.spec) && entry.succeeded() {
             beat.irregular = beat.irregular.saturating_add(1);
@@ -169,12 +172,12 @@ impl Recall for Rhythm {
         let (beats, irregular) = (self.spec.beats, self.spec.irregular);
         let due = |one: &Proposal| one.beats >= beats && one.others <= one.beats && one.last_us == entry.event_us;
         let Some(place) = beat.proposals.iter().position(due).filter(|_| beat.irregular >= irregular) else { return };
-        if beat.proposals.iter().any(|one| one.told && one.last_us == entry.event_us) {
+        // Twice the interval is a rhythm, too, and one that pauses begins anew: it is the same story for a day.
+        if entry.event_us.saturating_sub(beat.told_us) < AGAIN_US {
             return;
         }
-        if let Some(rhythm) = beat.proposals.get_mut(place) {
-            rhythm.told = true;
-            let rhythm = rhythm.clone();
+        if let Some(rhythm) = beat.proposals.get(place).cloned() {
+            beat.told_us = entry.event_us;
             if let Some(beat) = self.keys.get(&key) {
                 out.push(self.finding(beat, &rhythm, entry));
             }
@@ -189,6 +192,7 @@ impl Recall for Rhythm {
             ("name", text_column(all().map(|beat| json!(beat.name).to_string()))),
             ("recent", text_column(all().map(|beat| json!(beat.recent).to_string()))),
             ("irregular", int_column(all().map(|beat| i64::from(beat.irregular)))),
+            ("told_us", int_column(all().map(|beat| beat.told_us))),
         ]);
         let proposals: Vec<(usize, &Proposal)> =
             all().enumerate().flat_map(|(owner, beat)| beat.proposals.iter().map(move |one| (owner, one))).collect();
@@ -199,7 +203,6 @@ impl Recall for Rhythm {
             ("interval_us", int_column(proposals.iter().map(|(_, one)| one.interval_us))),
             ("beats", int_column(proposals.iter().map(|(_, one)| i64::from(one.beats)))),
             ("others", int_column(proposals.iter().map(|(_, one)| i64::from(one.others)))),
-            ("told", int_column(proposals.iter().map(|(_, one)| i64::from(one.told)))),
         ]);
         vec![("keys".to_owned(), beats), ("proposals".to_owned(), proposed)]
     }
@@ -220,18 +223,19 @@ impl Recall for Rhythm {
 fn read(tables: &[(String, RecordBatch)]) -> Result<HashMap<Key, Beat>, String> {
     let table = named(tables, "keys")?;
     let (names, recents, irregular) = (texts(table, "name")?, texts(table, "recent")?, ints64(table, "irregular")?);
+    let told = ints64(table, "told_us")?;
     let (mut keys, mut order) = (HashMap::new(), Vec::with_capacity(table.num_rows()));
     for row in 0..table.num_rows() {
         let name: Vec<Value> = parsed(&names[row])?;
         let (recent, irregular) = (parsed(&recents[row])?, u32::try_from(irregular[row]).unwrap_or(u32::MAX));
         let key = key_of(&name);
         order.push(key);
-        keys.insert(key, Beat { name, recent, proposals: Vec::new(), irregular });
+        keys.insert(key, Beat { name, recent, proposals: Vec::new(), irregular, told_us: told[row] });
     }
     let table = named(tables, "proposals")?;
     let (owners, began, last) = (ints64(table, "key")?, ints64(table, "began_us")?, ints64(table, "last_us")?);
     let (intervals, beats) = (ints64(table, "interval_us")?, ints64(table, "beats")?);
-    let (others, told) = (ints64(table, "others")?, ints64(table, "told")?);
+    let others = ints64(table, "others")?;
     for row in 0..table.num_rows() {
         let owner = usize::try_from(owners[row]).ok().and_then(|owner| order.get(owner));
         let Some(beat) = owner.and_then(|key| keys.get_mut(key)) else {
@@ -243,7 +247,6 @@ fn read(tables: &[(String, RecordBatch)]) -> Result<HashMap<Key, Beat>, String> 
             interval_us: intervals[row],
             beats: u32::try_from(beats[row]).unwrap_or(u32::MAX),
             others: u32::try_from(others[row]).unwrap_or(u32::MAX),
-            told: told[row] != 0,
         });
     }
     Ok(keys)

@@ -54,7 +54,7 @@ fn ordinary_requests_between_the_beats_do_not_hide_it() {
 fn what_was_regular_from_the_start_is_no_news() {
     let times: Vec<i64> = (0..500).map(|beat| beat * 300).collect();
     assert!(run(&mut rhythm(20), &at(&times)).is_empty());
-    assert_eq!(run(&mut rhythm(0), &at(&times)).len(), 1, "unless any rhythm is asked for");
+    assert_eq!(run(&mut rhythm(0), &at(&times)).len(), 2, "unless any rhythm is asked for: then on each of its days");
 }
 
 #[test]
@@ -79,6 +79,15 @@ fn restoring_in_the_middle_changes_nothing() {
         told.extend(run(&mut second, &events[cut..]));
         assert_eq!(told.len(), 1, "cut at {cut}");
     }
+}
+
+#[test]
+fn a_rhythm_that_pauses_is_not_told_again_the_same_day() {
+    let mut times = random(&mut Dice(1), 0, 86_400, 1_800);
+    times.extend((0..40).map(|beat| 90_000 + beat * 300));
+    times.extend((0..40).map(|beat| 110_000 + beat * 300));
+    times.extend((0..40).map(|beat| 300_000 + beat * 300));
+    assert_eq!(run(&mut rhythm(20), &at(&times)).len(), 2);
 }
 
 #[test]

@@ -316,3 +316,26 @@ fn a_silent_lane_is_idle_and_with_all_silent_the_clock_goes_on() {
     memory.idle(170 * SECOND);
     assert_eq!(watermark(&memory), HOUR + 60 * SECOND, "two minutes after the last event, less the lateness");
 }
+
+#[test]
+fn a_lane_of_an_earlier_run_is_waited_for_until_it_is_idle() {
+    let heard = |lane, us| Heard { lane, cluster_id: "prod".into(), oldest_us: us, newest_us: us };
+    let watermark = |memory: &Memory| memory.watermarks().next().expect("a cluster").1;
+    let mut before = sequence("");
+    before.take(0, (&[heard(0, 0), heard(1, 0)], &[], &[]), 0);
+    let meanings = before.meanings();
+    let name = |lane: LaneId| ("kafka".to_owned(), format!("audit/{lane}"));
+    let image = before.save(&meanings, &|_, lane| Some(name(lane)));
+
+    let mut after = sequence("");
+    assert_eq!(after.restore(&image, &meanings), []);
+    after.meet(0, 7, &name(0));
+    after.take(0, (&[heard(7, HOUR)], &[], &[]), 0);
+    assert_eq!(watermark(&after), -60 * SECOND, "the other one may have older events");
+    after.idle(10 * SECOND);
+    after.idle(69 * SECOND);
+    assert_eq!(watermark(&after), -60 * SECOND, "it is not silent for a minute yet");
+    after.take(0, (&[heard(7, HOUR)], &[], &[]), 69 * SECOND);
+    after.idle(70 * SECOND);
+    assert_eq!(watermark(&after), HOUR - 60 * SECOND);
+}

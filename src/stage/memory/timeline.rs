@@ -71,6 +71,8 @@ pub struct Timeline {
     heard_at: HashMap<LaneKey, i64>,
     /// The same of lanes of an earlier run that this one has not met yet, by the names of source and lane.
     awaited: BTreeMap<(String, String), i64>,
+    /// Since when they are waited for while nothing else waits, by the same clock.
+    awaited_since_us: Option<i64>,
     held: BTreeMap<(i64, u128), Held>,
     /// Requests whose start a detection's step has been shown, with the time of that; oldest first.
     started: HashMap<(u128, usize, usize), i64>,
@@ -90,6 +92,7 @@ impl Timeline {
             watermark_us: i64::MIN,
             lanes: HashMap::new(),
             awaited: BTreeMap::new(),
+            awaited_since_us: None,
             heard_at: HashMap::new(),
             held: BTreeMap::new(),
             started: HashMap::new(),
@@ -138,7 +141,12 @@ impl Timeline {
     /// hold nothing back. Where all are, time goes on from the newest event as the clock does.
     pub fn complete_without_idle(&mut self, lateness_us: i64, silence_us: i64, now_us: i64) -> Option<i64> {
         if !self.awaited.is_empty() {
-            return None;
+            let since_us = *self.awaited_since_us.get_or_insert(now_us);
+            if now_us.saturating_sub(since_us) < silence_us {
+                return None;
+            }
+            // Silent since the start: idle as any other, and new where they speak again.
+            self.awaited.clear();
         }
         for lane in self.lanes.keys() {
             self.heard_at.entry(*lane).or_insert(now_us);

@@ -43,13 +43,13 @@ use crate::model::{Column, ColumnSet, Finding, cell, time_text};
 use crate::sql::{Span, WindowPlan};
 
 /// Most rows that are held for one detection in one cluster.
-pub const ROWS_MAX: u64 = 1_000_000;
+const ROWS_MAX: u64 = 1_000_000;
 /// Most rows of one answer.
 const ANSWER_MAX: usize = 10_000;
 /// Most failures that are kept until somebody asks.
 const FAILURES_MAX: usize = 100;
 /// How many events of the window a row of the answer stands for, among what is computed.
-pub const EVENTS: &str = "window_events";
+const EVENTS: &str = "window_events";
 
 /// A detection with a window, ready to be remembered for any number of clusters.
 #[derive(Debug)]
@@ -102,18 +102,6 @@ impl WindowRule {
         let evaluator = if plan.merges() && size_us > every_us { Evaluator::Panes } else { Evaluator::Ring };
         let (early, rows_max) = (spec.early, ROWS_MAX);
         Ok(WindowRule { detection, plan, size_us, every_us, suppress_us, early, evaluator, key, columns, rows_max })
-    }
-
-    /// With another bound on the rows that are held for one cluster.
-    #[cfg(test)]
-    fn with_rows_max(self, rows_max: u64) -> WindowRule {
-        WindowRule { rows_max, ..self }
-    }
-
-    /// With the whole query run over all rows of a window, though it could be answered pane by pane.
-    #[cfg(test)]
-    fn with_ring(self) -> WindowRule {
-        WindowRule { evaluator: Evaluator::Ring, ..self }
     }
 
     /// What is kept, and how it is evaluated.
@@ -355,12 +343,9 @@ impl Recall for Window {
 
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String> {
         let mut fresh = Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id));
-        let restored = saved::restore(&mut fresh, tables);
-        *self = match restored {
-            Ok(()) => fresh,
-            Err(_) => Window::new(Arc::clone(&self.rule), Arc::clone(&self.cluster_id)),
-        };
-        restored
+        saved::restore(&mut fresh, tables)?;
+        *self = fresh;
+        Ok(())
     }
 
     fn bound(&self) -> Bound {

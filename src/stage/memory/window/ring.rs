@@ -396,10 +396,11 @@ fn matching(rows: &RecordBatch, groups: &[u64], passes: impl Fn(u64) -> bool) ->
 /// The rows of entries as one batch of these columns that shares nothing with their chunks, and when they arrived.
 fn compact(schema: &SchemaRef, entries: &[Entry]) -> Result<(RecordBatch, Int64Array), String> {
     let mut chunks: Vec<&Arc<Kept>> = Vec::new();
+    let mut known: HashMap<*const Kept, usize> = HashMap::new();
     let mut places = Vec::with_capacity(entries.len());
     for entry in entries {
         let (kept, row) = entry.place();
-        let chunk = chunks.iter().rposition(|chunk| Arc::ptr_eq(chunk, kept)).unwrap_or_else(|| {
+        let chunk = *known.entry(Arc::as_ptr(kept)).or_insert_with(|| {
             chunks.push(kept);
             chunks.len() - 1
         });
