@@ -54,7 +54,7 @@ fn main() {
         println!("{}: {} events, {} bytes each", log.name, log.events.len(), log.bytes() / log.events.len() as u64);
         // Chunks of the size that a file is read in.
         let chunks = log.chunks(1_400);
-        let mut worker = Worker::new(Arc::clone(&evaluator), &[SourceSettings::default()]);
+        let mut worker = Worker::new(Arc::clone(&evaluator), &[SourceSettings::default()], None);
         let mut formats = Formats::new(FormatOptions::default());
         let mut best: Vec<(&str, u64)> = Vec::new();
         let mut rows = 0;

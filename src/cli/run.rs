@@ -467,13 +467,16 @@ async fn open_sources(
     Ok(sources)
 }
 
+/// By topic and partition: an offset.
+type Offsets = HashMap<(String, i32), i64>;
+
 /// `resume` gives the partitions of a Kafka source of that name where they go on.
 fn open_source(
     config: &Config,
     source: &SourceConfig,
     metrics: &Metrics,
     health: &Health,
-    resume: &dyn Fn(&str) -> HashMap<(String, i32), i64>,
+    resume: &dyn Fn(&str) -> Offsets,
 ) -> Result<LiveSource, Failure> {
     let url = source.url.as_str();
     let failed = |error: &dyn std::fmt::Display| Failure::environment(format!("source {url}: {error}"));

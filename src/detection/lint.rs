@@ -144,7 +144,7 @@ impl Linter<'_> {
             self.report(Code::ResourceWithoutGroup, self.at(sql, *place), "'resource' without 'api_group'", help);
         }
         let outcome = OUTCOME.iter().any(|column| facts.columns.contains_key(*column));
-        if self.detection.status == Status::Stable && !outcome && !self.detection.reads_alerts() {
+        if self.detection.status == Status::Stable && !outcome && !self.any_outcome() {
             let help = "add response_code BETWEEN 200 AND 299 (and dry_run IS NOT TRUE) for successes, or \
                         response_code IS NOT NULL where attempts count";
             self.report(Code::AttemptOrSuccess, key, "does it want attempts or successes?", help);
@@ -155,6 +155,13 @@ impl Linter<'_> {
             let message = "posture and admission look at objects, the query does not";
             self.report(Code::UsesWithoutBody, self.document.key("uses"), message, help);
         }
+    }
+
+    /// Whether the question for attempts or successes makes no sense: alerts have no outcome, and silence is about
+    /// everything that comes.
+    fn any_outcome(&self) -> bool {
+        let silence = matches!(&self.detection.memory, Some(memory) if memory.key() == "silence");
+        self.detection.reads_alerts() || silence
     }
 
     fn at(&self, scalar: Span, place: Place) -> Span {

@@ -196,6 +196,11 @@ impl<'a> Checker<'a> {
             let message = format!("{name} needs at least {least} element{}", if least == 1 { "" } else { "s" });
             self.report(Diagnostic::new(Code::BadValue, self.file, node.span, message));
         }
+        let most = rules.get("maxItems").and_then(Json::as_u64).unwrap_or(u64::MAX);
+        if (items.len() as u64) > most {
+            let message = format!("{name} can have at most {most} element{}", if most == 1 { "" } else { "s" });
+            self.report(Diagnostic::new(Code::BadValue, self.file, node.span, message));
+        }
         if let Some(schema) = rules.get("items") {
             for item in items {
                 self.value(schema, item, &format!("an element of {name}"));

@@ -280,6 +280,7 @@ fn the_checker_understands_every_keyword_that_the_schemas_use() {
         "if",
         "items",
         "maximum",
+        "maxItems",
         "minItems",
         "minLength",
         "minimum",

@@ -61,8 +61,11 @@ pub(super) fn sides(plan: &LogicalPlan) -> Result<Vec<Vec<(usize, Column)>>> {
     Ok(sides)
 }
 
+/// A column of a scan.
+type Place = (Scan, Column);
+
 /// Columns of scans that some join holds equal.
-fn equal_columns(plan: &LogicalPlan) -> Result<Vec<((Scan, Column), (Scan, Column))>> {
+fn equal_columns(plan: &LogicalPlan) -> Result<Vec<(Place, Place)>> {
     let mut equal = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Join(join) = node {

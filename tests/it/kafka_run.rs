@@ -23,7 +23,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
-use self::corpus::{PARTITIONS, dealt, expected};
+use self::corpus::{PARTITIONS, at_once, dealt, expected};
 use self::findings::Findings;
 use self::process::Process;
 use crate::support::broker::{self, Broker, Record, unique};
@@ -66,6 +66,9 @@ impl Place {
         let sink = format!("kafka://{address}/{alerts}?{}", access.trim_start_matches('&'));
         let mut arguments = vec![source.as_str(), "--alerts", sink.trim_end_matches('?'), "--http", "127.0.0.1:0"];
         arguments.extend(["--set", "checkpoint_interval_ms=200", "--set", "batch.events=25"]);
+        if !more.contains(&"--no-shipped") {
+            arguments.extend(at_once());
+        }
         arguments.extend(more);
         Process::run(&arguments)
     }

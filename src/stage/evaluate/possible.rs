@@ -60,6 +60,7 @@ const STRICT: &[&str] = &[
     "any_container",
     "ip_in",
     "is_public_ip",
+    "array_element",
     "image_registry",
     "image_repository",
     "lower",
@@ -239,6 +240,9 @@ mod tests {
         let mut ruled_out = 0;
         for detection in &set.detections {
             let Shape::Filter { conjuncts } = &detection.plan.shape else { continue };
+            if detection.reads_alerts() {
+                continue;
+            }
             for conjunct in conjuncts {
                 let answer = of_nothing(&set.planner, &conjunct.expr);
                 let bit = match answer {
@@ -273,7 +277,6 @@ mod tests {
             "cardinality(images) > 0",
             "array_to_string(images, ' ') ~ 'a'",
             "array_to_string(commands, chr(10)) LIKE '%a%'",
-            "coalesce(user_name, name) = 'a'",
             "all_in(images, 'a')",
             "user_name BETWEEN 'a' AND 'b'",
             "user_name NOT IN ('a', 'b', 'c', 'd', 'e')",

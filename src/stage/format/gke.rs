@@ -406,7 +406,7 @@ impl<'a> Entry<'a> {
         }
         annotations.key(INFERRED);
         let code = if is_code_inferred { ",responseStatus.code" } else { "" };
-        string(annotations.out, &format!("level,stage,requestURI{code}"));
+        string(annotations.out, format!("level,stage,requestURI{code}"));
         annotations.close();
     }
 }

@@ -27,7 +27,7 @@ pub const KEYS_MAX: usize = 10_000;
 struct Pulse {
     name: Vec<Value>,
     first_us: i64,
-    /// The last event: what a silence began with.
+    /// The last event: what a silence began with. It keeps the rows of its chunk alive, but keys are few and come often.
     last: Entry,
     /// By day, oldest first: the longest silence that ended on it.
     longest: VecDeque<(i64, i64)>,
@@ -67,7 +67,7 @@ impl Pulse {
                 self.longest.pop_front();
             }
         }
-        self.last = entry.owned();
+        self.last = entry.clone();
         self.told = false;
     }
 }
@@ -166,7 +166,7 @@ impl Recall for Silence {
             }
         } else if self.pulses.len() < self.keys_max {
             let pulse =
-                Pulse { name, first_us: entry.event_us, last: entry.owned(), longest: VecDeque::new(), told: false };
+                Pulse { name, first_us: entry.event_us, last: entry.clone(), longest: VecDeque::new(), told: false };
             self.pulses.insert(key, pulse);
         } else {
             self.shed += 1;

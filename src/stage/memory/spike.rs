@@ -350,8 +350,11 @@ impl Recall for Spike {
     }
 }
 
+/// What a table holds: tallies by key, histories by group.
+type Parts = (HashMap<Key, Tally>, HashMap<Group, History>);
+
 /// What [`Recall::save`] wrote.
-fn read(tables: &[(String, RecordBatch)]) -> Result<(HashMap<Key, Tally>, HashMap<Group, History>), String> {
+fn read(tables: &[(String, RecordBatch)]) -> Result<Parts, String> {
     let table = named(tables, "groups")?;
     let mut groups = HashMap::new();
     for (name, past) in texts(table, "name")?.iter().zip(texts(table, "past")?) {

@@ -50,6 +50,29 @@ pub fn dealt() -> Vec<Record> {
     records().iter().zip(partitions).map(|(value, partition)| Record::to(partition, value.clone())).collect()
 }
 
+/// The shipped detections that decide on one event, as arguments. Those with memory see the partitions of their own
+/// process only, and what they see of a process that dies is the business of `state`.
+pub fn at_once() -> [&'static str; 3] {
+    static FOLDER: OnceLock<(tempfile::TempDir, String)> = OnceLock::new();
+    let (_, path) = FOLDER.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let shipped = kubetide::detection::files::shipped();
+        let set = kubetide::detection::load(&shipped).set;
+        let remembers = |path: &str| {
+            let id = path.rsplit('/').next().and_then(|name| name.strip_suffix(".yaml")).unwrap_or_default();
+            set.get(id).is_some_and(|detection| detection.memory.is_some())
+        };
+        for file in shipped.iter().filter(|file| !remembers(&file.path)) {
+            let place = folder.path().join(file.path.trim_start_matches('/'));
+            std::fs::create_dir_all(place.parent().expect("files lie in folders")).expect("writable");
+            std::fs::write(place, file.text.as_bytes()).expect("writable");
+        }
+        let path = folder.path().display().to_string();
+        (folder, path)
+    });
+    ["--no-shipped", "--detections", path]
+}
+
 /// What a run over a file of these records finds, and the events that it evaluated.
 pub fn expected() -> &'static (Findings, u64) {
     static EXPECTED: OnceLock<(Findings, u64)> = OnceLock::new();
@@ -61,7 +84,8 @@ pub fn expected() -> &'static (Findings, u64) {
             file.write_all(b"\n").expect("writable");
         }
         file.flush().expect("writable");
-        let ended = Process::run(&[&file.path().display().to_string(), "--format", "json"]).wait();
+        let path = file.path().display().to_string();
+        let ended = Process::run(&[&[path.as_str(), "--format", "json"], at_once().as_slice()].concat()).wait();
         ended.assert_success();
         assert!(ended.log.contains(" 0 unreadable"), "{}", ended.log);
         let findings = Findings::of(ended.output.lines());

@@ -42,7 +42,8 @@ fn teams(days: i64) -> Vec<Entry> {
 }
 
 fn score(found: &[Finding]) -> f64 {
-    found.first().and_then(|one| one.computed[0].1.as_f64()).unwrap_or(0.0)
+    let computed = found.first().and_then(|one| one.computed.iter().find(|(name, _)| &**name == "score"));
+    computed.and_then(|(_, score)| score.as_f64()).unwrap_or(0.0)
 }
 
 fn after(last: Entry) -> Vec<Finding> {

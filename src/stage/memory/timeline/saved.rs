@@ -85,7 +85,7 @@ impl Timeline {
         let started = self.started_order.iter().filter_map(|(us, (request, detection, step))| {
             Some((*us, request.to_be_bytes(), names.of(*detection)?, *step as i64))
         });
-        let started: Vec<(i64, [u8; 16], (&str, &str), i64)> = started.collect();
+        let started: Vec<_> = started.collect();
         let started_table = table(vec![
             ("us", int_column(started.iter().map(|(us, ..)| *us))),
             ("key", keys(started.iter().map(|(_, request, ..)| request))),
