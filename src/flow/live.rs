@@ -186,7 +186,7 @@ impl Live {
 }
 
 /// The memories of a set's detections.
-pub(super) fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
+fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
     let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
     Memory::new(&set.detections, excepted, options)
 }
@@ -377,11 +377,6 @@ impl Sequencer {
             outcome.kept.iter_mut().for_each(|kept| self.stage.admit(kept));
             let taken = (outcome.heard.as_slice(), outcome.kept.as_slice(), outcome.ended.as_slice());
             let findings = memory.take(source, taken, clock::now_us());
-            let failures = memory.failures();
-            for (detection, error) in &failures {
-                self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
-                self.summary.failures += 1;
-            }
             self.remember(&findings, at_once).await?;
         }
         Ok(())
@@ -391,7 +386,12 @@ impl Sequencer {
     /// with the events.
     async fn remember(&mut self, findings: &[Finding], mut alerts: Vec<Alert>) -> Result<(), RunError> {
         alerts.extend(self.tell(findings).await?);
-        let correlated = self.memory.as_mut().map(|memory| memory.correlate(&alerts)).unwrap_or_default();
+        let Some(memory) = &mut self.memory else { return Ok(()) };
+        let correlated = memory.correlate(&alerts);
+        for (detection, error) in memory.failures() {
+            self.metrics.emit(DetectionFailed { detection: &self.set.detections[detection].id, error: &error });
+            self.summary.failures += 1;
+        }
         self.tell(&correlated).await?;
         Ok(())
     }

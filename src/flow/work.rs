@@ -129,24 +129,23 @@ impl Worker {
         let started = Instant::now();
         let found = self.evaluator.evaluate(&batch);
         let mut failures = found.failures;
-        let trusted = Arc::clone(&self.sources[source].1.trusted_proxies);
         let detections = self.evaluator.detections();
         let (remember, at_once): (Vec<Hit>, Vec<Hit>) =
             found.hits.iter().partition(|hit| detections[hit.detection].memory.is_some());
-        let mut matched = Vec::new();
-        if !at_once.is_empty() {
-            let (rows, more) = self.in_full(&batch, Arc::clone(&trusted), chunk, &at_once);
+        let trusted = &self.sources[source].1.trusted_proxies;
+        let mut again = |need: &Arc<Need>, hits: &[Hit]| {
+            if hits.is_empty() {
+                return None;
+            }
+            let (again, more) = self.again(&batch, need, trusted, chunk, hits);
             failures.extend(more);
-            matched.extend(rows);
-        }
-        let (mut kept, mut heard) = (Vec::new(), Vec::new());
+            again
+        };
+        let matched = again(&self.everything, &at_once).map(|again| again.in_full(&batch));
+        let (mut kept, mut heard) = (None, Vec::new());
         if let Some(need) = &self.kept {
             heard = heard_of(&batch);
-            if !remember.is_empty() {
-                let (rows, more) = self.in_part(&batch, need, trusted, chunk, &remember);
-                failures.extend(more);
-                kept.extend(rows);
-            }
+            kept = again(need, &remember).map(|again| again.in_part(&batch, need));
         }
         let mut next = BTreeMap::new();
         for record in &chunk.records {
@@ -155,8 +154,8 @@ impl Worker {
         Outcome {
             next,
             lanes: Arc::clone(&chunk.lanes),
-            matched,
-            kept,
+            matched: matched.into_iter().collect(),
+            kept: kept.into_iter().collect(),
             heard,
             ended: Vec::new(),
             dead_letters: std::mem::take(&mut batch.dead_letters),
@@ -174,63 +173,19 @@ impl Worker {
         decode(formats, need, Arc::clone(&settings.trusted_proxies), chunk)
     }
 
-    /// Decodes the rows that were hit with all columns, and settles what matched.
-    fn in_full(
-        &self,
-        batch: &EventBatch,
-        trusted_proxies: Arc<[IpNet]>,
-        chunk: &Chunk,
-        hits: &[Hit],
-    ) -> (Option<MatchedRows>, Vec<Failure>) {
-        let again = match self.again(batch, &self.everything, trusted_proxies, chunk, hits) {
-            Ok(again) => again,
-            Err(failures) => return (None, failures),
-        };
-        let Again { picked, rows, matches, failures } = again;
-        let matched = MatchedRows {
-            texts: picked.iter().map(|row| batch.text(*row)).collect(),
-            positions: picked.iter().map(|row| batch.rows[*row].position).collect(),
-            arrival_ms: picked.iter().map(|row| batch.rows[*row].arrival_ms).collect(),
-            rows,
-            matches,
-        };
-        ((!matched.matches.is_empty()).then_some(matched), failures)
-    }
-
-    /// Decodes the rows that were hit with the columns that are kept, and settles what matched.
-    fn in_part(
-        &self,
-        batch: &EventBatch,
-        need: &Arc<Need>,
-        trusted_proxies: Arc<[IpNet]>,
-        chunk: &Chunk,
-        hits: &[Hit],
-    ) -> (Option<KeptMatches>, Vec<Failure>) {
-        let again = match self.again(batch, need, trusted_proxies, chunk, hits) {
-            Ok(again) => again,
-            Err(failures) => return (None, failures),
-        };
-        let Again { picked, rows, matches, failures } = again;
-        let columns: Vec<usize> = need.columns.iter().map(|column| column as usize).collect();
-        let rows = rows.project(&columns).expect("every column is in the table");
-        let arrival_ms = picked.iter().map(|row| batch.rows[*row].arrival_ms).collect();
-        let kept = KeptMatches { rows: KeptRows { rows, arrival_ms }, matches };
-        ((!kept.matches.is_empty()).then_some(kept), failures)
-    }
-
     /// Decodes the rows that were hit for another need, and settles what matched.
     fn again(
         &self,
         batch: &EventBatch,
         need: &Arc<Need>,
-        trusted_proxies: Arc<[IpNet]>,
+        trusted_proxies: &Arc<[IpNet]>,
         chunk: &Chunk,
         hits: &[Hit],
-    ) -> Result<Again, Vec<Failure>> {
+    ) -> (Option<Again>, Vec<Failure>) {
         let mut picked: Vec<usize> = hits.iter().map(|hit| hit.row).collect();
         picked.dedup();
         let place: BTreeMap<usize, usize> = picked.iter().enumerate().map(|(place, row)| (*row, place)).collect();
-        let plain = match decode_rows(batch, need, trusted_proxies, chunk, &picked).plain() {
+        let plain = match decode_rows(batch, need, Arc::clone(trusted_proxies), chunk, &picked).plain() {
             Ok(plain) if plain.num_rows() == picked.len() => plain,
             other => {
                 let message = match other {
@@ -238,22 +193,46 @@ impl Worker {
                     Err(error) => error.to_string(),
                 };
                 let failure = |hit: &Hit| Failure { detection: hit.detection, message: message.clone() };
-                return Err(hits.iter().map(failure).collect());
+                return (None, hits.iter().map(failure).collect());
             }
         };
         let (matches, failures) = self.evaluator.confirm(hits, &plain, |row| place[&row]);
-        Ok(Again { picked, rows: plain, matches, failures })
+        ((!matches.is_empty()).then_some(Again { picked, rows: plain, matches }), failures)
     }
 }
 
-/// Rows of a batch that were decoded a second time.
+/// Rows of a batch that were decoded a second time, and what matched of them.
 struct Again {
     /// Their places in the batch.
     picked: Vec<usize>,
     /// All columns of the table; those that were not asked for are null.
     rows: RecordBatch,
+    /// At least one.
     matches: Vec<Match>,
-    failures: Vec<Failure>,
+}
+
+impl Again {
+    /// With the events' texts, where all columns were asked for.
+    fn in_full(self, batch: &EventBatch) -> MatchedRows {
+        MatchedRows {
+            texts: self.picked.iter().map(|row| batch.text(*row)).collect(),
+            positions: self.picked.iter().map(|row| batch.rows[*row].position).collect(),
+            arrival_ms: self.arrival_ms(batch),
+            rows: self.rows,
+            matches: self.matches,
+        }
+    }
+
+    /// Cut to the columns that were asked for.
+    fn in_part(self, batch: &EventBatch, need: &Need) -> KeptMatches {
+        let columns: Vec<usize> = need.columns.iter().map(|column| column as usize).collect();
+        let rows = self.rows.project(&columns).expect("every column is in the table");
+        KeptMatches { rows: KeptRows { rows, arrival_ms: self.arrival_ms(batch) }, matches: self.matches }
+    }
+
+    fn arrival_ms(&self, batch: &EventBatch) -> Vec<Option<i64>> {
+        self.picked.iter().map(|row| batch.rows[*row].arrival_ms).collect()
+    }
 }
 
 fn decode_rows(

@@ -4,6 +4,7 @@ mod alert;
 mod batch;
 mod cell;
 mod columns;
+mod digest;
 mod event;
 mod finding;
 mod names;
@@ -18,6 +19,7 @@ pub use columns::{
     ALERTS_SCHEMA, ALL_COLUMNS, AUDIT_SCHEMA, AUDIT_SCHEMA_VERSION, COLUMNS, Column, ColumnInfo, ColumnSet, Kind,
     Layout, Level,
 };
+pub use digest::first_half;
 pub use event::{Cloud, EventContext, EventFields, EventSink, Origin, RejectReason, SkipReason};
 pub use finding::{Finding, Heard, KeptMatches, KeptRows};
 pub use names::{ImageName, clean_capability, clean_path};

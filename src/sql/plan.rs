@@ -222,22 +222,34 @@ impl Planner {
 
     fn general_event(&self, plan: LogicalPlan, output: Vec<String>) -> Result<EventPlan, SqlError> {
         let tell = |error: DataFusionError| from_datafusion(&error, &self.function_names());
-        let plan = flattened(plan).map_err(tell)?;
-        let scans = Scans::of(&plan).map_err(tell)?;
-        if scans.none() {
-            return Err(never_true());
-        }
-        check_depth(&plan)?;
+        let (plan, scans) = self.scanned(plan)?;
         let general = GeneralPlan::new(&self.state, &plan).map_err(tell)?;
         // Also what makes `candidates` right: an event that no scan keeps is as good as no event.
         if general.matches_without_event()? {
             return Err(SqlError::new("the query gives a row even without any event, so it would match every event")
                 .help("an aggregate without GROUP BY always gives a row: add GROUP BY or HAVING"));
         }
-        let candidates = scans.candidates().map_err(tell)?;
-        let candidates = candidates.map(|parts| parts.into_iter().map(|part| self.conjunct(part)).collect());
-        let shape = Shape::General { plan: Arc::new(general), candidates: candidates.transpose()? };
+        let candidates = self.candidates(&scans, &AUDIT_SCHEMA)?;
+        let shape = Shape::General { plan: Arc::new(general), candidates };
         Ok(EventPlan { columns: scans.columns, output, computed: Vec::new(), shape })
+    }
+
+    /// A plan that is more than a filter, with no filter that is deep, and what its scans read.
+    pub(super) fn scanned(&self, plan: LogicalPlan) -> Result<(LogicalPlan, Scans), SqlError> {
+        let tell = |error: DataFusionError| from_datafusion(&error, &self.function_names());
+        let plan = flattened(plan).map_err(tell)?;
+        let scans = Scans::of(&plan).map_err(tell)?;
+        if scans.none() {
+            return Err(never_true());
+        }
+        check_depth(&plan)?;
+        Ok((plan, scans))
+    }
+
+    /// Conjuncts over a table of this schema that every row which some scan keeps passes; `None`: a scan keeps all.
+    pub(super) fn candidates(&self, scans: &Scans, schema: &Schema) -> Result<Option<Vec<Conjunct>>, SqlError> {
+        let parts = scans.candidates().map_err(|error| from_datafusion(&error, &self.function_names()))?;
+        parts.map(|parts| parts.into_iter().map(|part| self.conjunct_over(part, schema)).collect()).transpose()
     }
 
     /// Checks that an expression can be evaluated, now instead of when events arrive.
@@ -287,7 +299,7 @@ pub(super) fn simplified(state: &SessionState, expr: Expr, schema: &Arc<DFSchema
     simplifier.simplify(simplifier.coerce(expr, schema)?)
 }
 
-pub(super) fn never_true() -> SqlError {
+fn never_true() -> SqlError {
     SqlError::new("the condition is never true, so the detection could never match")
 }
 
@@ -295,7 +307,7 @@ fn too_deep() -> SqlError {
     SqlError::new("an expression is nested too deeply").help("split it, or use IN, any_like or a reference list")
 }
 
-pub(super) fn check_depth(plan: &LogicalPlan) -> Result<(), SqlError> {
+fn check_depth(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut deep = false;
     let walked = plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {

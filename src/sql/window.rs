@@ -21,11 +21,11 @@ use super::check;
 use super::error::{SqlError, from_datafusion};
 use super::functions::Span;
 use super::functions::span::{Run, is_window_function};
-use super::general::{GeneralPlan, Scans, flattened};
+use super::general::GeneralPlan;
 use super::guard;
 use super::lineage::{Groups, groups_of, sides};
 use super::panes::{Panes, split};
-use super::plan::{Conjunct, Planner, check_depth, never_true};
+use super::plan::{Conjunct, Planner};
 use super::session::{block_on, check_size, on_large_stack, window_state};
 use crate::model::{ALERTS_SCHEMA, AUDIT_SCHEMA, Column, ColumnSet};
 
@@ -198,17 +198,9 @@ impl Planner {
 
     fn window(&self, state: &SessionState, plan: LogicalPlan) -> Result<WindowPlan, SqlError> {
         let tell = |error: DataFusionError| from_datafusion(&error, &self.function_names());
-        let plan = flattened(plan).map_err(tell)?;
-        let scans = Scans::of(&plan).map_err(tell)?;
-        if scans.none() {
-            return Err(never_true());
-        }
-        check_depth(&plan)?;
+        let (plan, scans) = self.scanned(plan)?;
         let table: &arrow::datatypes::Schema = if scans.alerts { &ALERTS_SCHEMA } else { &AUDIT_SCHEMA };
-        let candidates = scans.candidates().map_err(tell)?;
-        let candidates =
-            candidates.map(|parts| parts.into_iter().map(|part| self.conjunct_over(part, table)).collect());
-        let candidates: Option<Vec<Conjunct>> = candidates.transpose()?;
+        let candidates = self.candidates(&scans, table)?;
         let alert_filter = match &candidates {
             Some(parts) if scans.alerts => parts.iter().map(|part| self.physical(&part.expr, table)).collect(),
             _ => Ok(Vec::new()),
@@ -216,8 +208,9 @@ impl Planner {
         let groups = if scans.count() == 1 { groups_of(&plan) } else { None };
         let whole = GeneralPlan::new(state, &plan).map_err(tell)?;
         let whole = guard::guarded(Arc::clone(whole.template()), state).map_err(tell)?;
+        let moves = reads_span(inner(&plan)).map_err(tell)?;
         // A part of the window must not be asked where the whole lies.
-        let merges = groups.as_ref().is_some_and(|groups| groups.merges) && !reads_span(inner(&plan)).map_err(tell)?;
+        let merges = groups.as_ref().is_some_and(|groups| groups.merges) && !moves;
         let planned = WindowPlan {
             columns: scans.columns,
             alerts: scans.alerts,
@@ -226,7 +219,7 @@ impl Planner {
             alert_filter: alert_filter?,
             sides: sides(&plan).map_err(tell)?,
             groups,
-            moves: reads_span(inner(&plan)).map_err(tell)?,
+            moves,
             moving: moving(&plan),
             panes: if merges { split(&whole, state).map_err(tell)? } else { None },
             plan: GeneralPlan::of(whole, state),

@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::model::first_half;
+
 /// Version of the recipe; changing it renames every finding, which consumers key their tickets on.
 const FINDING_RECIPE: &str = "kubetide.finding.1";
 const EMISSION_RECIPE: &str = "kubetide.emission.1";
@@ -117,11 +119,6 @@ pub fn bucket_start(time_us: i64, length_us: i64) -> i64 {
 
 fn hex(bytes: [u8; 16]) -> Arc<str> {
     format!("{:032x}", u128::from_be_bytes(bytes)).into()
-}
-
-fn first_half(hash: blake3::Hash) -> [u8; 16] {
-    let [first, _] = *hash.as_bytes().as_chunks::<16>().0 else { return [0; 16] };
-    first
 }
 
 /// Feeds framed parts to the hash.

@@ -9,7 +9,7 @@ use arrow::datatypes::{FieldRef, Int64Type, Schema, TimestampMicrosecondType};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use serde_json::Value;
 
-use crate::model::{ALL_COLUMNS, Column, ColumnInfo, KeptRows, cell};
+use crate::model::{ALL_COLUMNS, Column, ColumnInfo, KeptRows, cell, first_half};
 
 /// 128 bits of BLAKE3 over a list of values: what the entries of one key have in common.
 pub type Key = [u8; 16];
@@ -39,7 +39,7 @@ impl Kept {
     /// transport's clock, the time of arrival.
     pub fn event_us(&self, row: usize) -> Option<i64> {
         let array = self.array(Column::EventTime, row)?.as_primitive_opt::<TimestampMicrosecondType>()?;
-        Some(clamped(array.value(row), self.rows.arrival_ms.get(row).copied().flatten()))
+        Some(clamped(array.value(row), self.arrival_ms(row)))
     }
 
     /// Value of a text column, `None` where it is null or not kept.
@@ -163,14 +163,13 @@ pub fn key_of(values: &[Value]) -> Key {
         };
         hash.update(&[tag]).update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
     }
-    let [first, _] = *hash.finalize().as_bytes().as_chunks::<16>().0 else { return [0; 16] };
-    first
+    first_half(hash.finalize())
 }
 
 /// The rows of entries as one batch that shares nothing with their chunks, in the given order. A column that only some
 /// of the chunks have (what was kept before a restart may have others) is null in the rows of the others.
 pub fn kept_rows(entries: &[Entry]) -> KeptRows {
-    let arrival_ms = entries.iter().map(|entry| entry.kept.rows.arrival_ms.get(entry.row).copied().flatten()).collect();
+    let arrival_ms = entries.iter().map(|entry| entry.kept.arrival_ms(entry.row)).collect();
     let mut chunks: Vec<&Kept> = Vec::new();
     let mut known: HashMap<*const Kept, usize> = HashMap::new();
     let mut places = Vec::with_capacity(entries.len());

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{Entry, Kept, Recall};
-use crate::model::{Column, Finding, LaneId, Match};
+use crate::model::{Column, Finding, LaneId, Match, first_half};
 
 /// How long after its start the end of a request is still known to be one: sessions of exec and watch last for hours.
 const REQUEST_US: i64 = 24 * 3600 * 1_000_000;
@@ -263,9 +263,6 @@ impl Timeline {
 /// An id of the table as a number: its hexadecimal digits where it is made of them.
 pub fn number(id: &str) -> u128 {
     let digits = id.get(..32).filter(|digits| digits.len() == id.len());
-    digits.and_then(|digits| u128::from_str_radix(digits, 16).ok()).unwrap_or_else(|| {
-        let hash = blake3::hash(id.as_bytes());
-        let [first, _] = *hash.as_bytes().as_chunks::<16>().0 else { return 0 };
-        u128::from_le_bytes(first)
-    })
+    let number = digits.and_then(|digits| u128::from_str_radix(digits, 16).ok());
+    number.unwrap_or_else(|| u128::from_le_bytes(first_half(blake3::hash(id.as_bytes()))))
 }

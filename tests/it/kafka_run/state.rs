@@ -46,6 +46,24 @@ fn by_file(folder: &Path, detections: &str) -> Findings {
     findings
 }
 
+/// A folder with detections and a place for the state, and what is to be found.
+struct Site {
+    _folder: tempfile::TempDir,
+    state: String,
+    detections: String,
+    expected: Findings,
+}
+
+impl Site {
+    fn new() -> Site {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = folder.path().join("state").display().to_string();
+        let detections = detections(folder.path());
+        let expected = by_file(folder.path(), &detections);
+        Site { _folder: folder, state, detections, expected }
+    }
+}
+
 #[track_caller]
 fn assert_found(broker: &Broker, place: &Place, expected: &Findings) {
     let records = broker.read_all(&place.alerts);
@@ -58,12 +76,8 @@ fn assert_found(broker: &Broker, place: &Place, expected: &Findings) {
 fn a_process_that_is_killed_goes_on_from_its_state_and_commits_nothing_beyond_it() {
     let broker = broker_or_return!(broker::plain());
     let place = Place::new(broker, "");
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("state").display().to_string();
-    let detections = detections(folder.path());
-    let expected = by_file(folder.path(), &detections);
-    let options =
-        ["--no-shipped", "--detections", &detections, "--state", &state, "--set", "snapshot_interval_ms=1000"];
+    let Site { state, detections, expected, .. } = &Site::new();
+    let options = ["--no-shipped", "--detections", detections, "--state", state, "--set", "snapshot_interval_ms=1000"];
     let all = dealt();
     let mut random = StdRng::seed_from_u64(5);
     let mut slices = all.chunks(all.len().div_ceil(6));
@@ -73,17 +87,17 @@ fn a_process_that_is_killed_goes_on_from_its_state_and_commits_nothing_beyond_it
         process.until("a record", |p| p.metric("kubetide_source_records_total").is_some_and(|n| n > 0.0));
         std::thread::sleep(Duration::from_millis(random.random_range(0..3_000)));
         process.kill();
-        let (committed, covered) = (place.committed(broker), covered(&place, &state));
+        let (committed, covered) = (place.committed(broker), covered(&place, state));
         assert!(committed <= covered, "{committed} committed, {covered} in the state");
-        assert_eq!(told(&state, "verify")["damages"], serde_json::json!([]));
+        assert_eq!(told(state, "verify")["damages"], serde_json::json!([]));
     }
     slices.for_each(|slice| broker.produce(&place.topic, slice));
     let last = place.run(&options, "&until=end").wait();
     last.assert_success();
     assert!(last.log.contains("state_restored"), "{}", last.log);
-    assert_found(broker, &place, &expected);
-    assert_eq!(covered(&place, &state), all.len() as i64);
-    let parts = told(&state, "show");
+    assert_found(broker, &place, expected);
+    assert_eq!(covered(&place, state), all.len() as i64);
+    let parts = told(state, "show");
     let seen = parts["parts"].as_array().expect("parts").iter().find(|part| part["detection"] == "seen");
     assert!(seen.is_some_and(|part| part["keys"].as_u64() > Some(0)), "{parts}");
 
@@ -92,19 +106,15 @@ fn a_process_that_is_killed_goes_on_from_its_state_and_commits_nothing_beyond_it
     let again = other.run(&options, "&until=end").wait();
     again.assert_success();
     assert_eq!(again.events(), 0);
-    assert_found(broker, &other, &expected);
+    assert_found(broker, &other, expected);
 }
 
 #[test]
 fn the_process_that_comes_last_owns_the_state_and_the_other_stops() {
     let broker = broker_or_return!(broker::plain());
     let place = Place::new(broker, "");
-    let folder = tempfile::tempdir().expect("a folder");
-    let state = folder.path().join("state").display().to_string();
-    let detections = detections(folder.path());
-    let expected = by_file(folder.path(), &detections);
-    let options =
-        ["--no-shipped", "--detections", &detections, "--state", &state, "--set", "snapshot_interval_ms=1000"];
+    let Site { state, detections, expected, .. } = &Site::new();
+    let options = ["--no-shipped", "--detections", detections, "--state", state, "--set", "snapshot_interval_ms=1000"];
     broker.produce(&place.topic, &dealt());
     let mut old = place.run(&options, "");
     old.until("a commit", |_| place.committed(broker) > 0);
@@ -115,5 +125,5 @@ fn the_process_that_comes_last_owns_the_state_and_the_other_stops() {
     new.terminate();
     new.wait().assert_success();
     place.run(&options, "&until=end").wait().assert_success();
-    assert_found(broker, &place, &expected);
+    assert_found(broker, &place, expected);
 }
