@@ -13,6 +13,7 @@ mod expr;
 mod falco;
 mod falco_condition;
 mod fields;
+mod grammar;
 mod sigma;
 
 #[cfg(test)]

@@ -3,9 +3,7 @@
 //! `not` binds tightest, then `and`, then `or`. The words are not case-sensitive; names are.
 
 use super::expr::Expr;
-
-/// Brackets and negations that are followed down.
-const DEPTH_MAX: usize = 64;
+use super::grammar::Grammar;
 
 /// Reads a condition; `named` gives what a detection of this name stands for.
 ///
@@ -32,56 +30,20 @@ struct Parser<'a> {
     named: &'a mut dyn FnMut(&str) -> Expr,
 }
 
-impl<'a> Parser<'a> {
-    fn peek(&self) -> Option<&'a str> {
-        self.words.get(self.at).copied()
-    }
-
-    fn next(&mut self) -> Option<&'a str> {
-        let word = self.peek();
-        self.at += 1;
-        word
-    }
-
-    fn take(&mut self, word: &str) -> bool {
+impl Grammar for Parser<'_> {
+    fn word(&mut self, word: &str) -> bool {
         let found = self.peek().is_some_and(|next| next.eq_ignore_ascii_case(word));
         self.at += usize::from(found);
         found
     }
 
-    fn or(&mut self, depth: usize) -> Result<Expr, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("it is nested more than {DEPTH_MAX} levels deep"));
-        }
-        let mut parts = vec![self.and(depth)?];
-        while self.take("or") {
-            parts.push(self.and(depth)?);
-        }
-        Ok(Expr::any(parts))
-    }
-
-    fn and(&mut self, depth: usize) -> Result<Expr, String> {
-        let mut parts = vec![self.not(depth)?];
-        while self.take("and") {
-            parts.push(self.not(depth)?);
-        }
-        Ok(Expr::all(parts))
-    }
-
-    fn not(&mut self, depth: usize) -> Result<Expr, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("it is nested more than {DEPTH_MAX} levels deep"));
-        }
-        if self.take("not") { Ok(Expr::not(self.not(depth + 1)?)) } else { self.primary(depth) }
-    }
-
     fn primary(&mut self, depth: usize) -> Result<Expr, String> {
-        if self.take("(") {
+        if self.word("(") {
             let inner = self.or(depth + 1)?;
-            return if self.take(")") { Ok(inner) } else { Err("a bracket is never closed".to_owned()) };
+            return if self.word(")") { Ok(inner) } else { Err("a bracket is never closed".to_owned()) };
         }
         let word = self.next().ok_or("it ends too early")?;
-        if self.take("of") {
+        if self.word("of") {
             return self.some_of(word);
         }
         if matches!(word.to_ascii_lowercase().as_str(), "and" | "or" | "not" | "of" | ")") {
@@ -91,6 +53,18 @@ impl<'a> Parser<'a> {
             return Err(format!("there is no detection '{word}'"));
         }
         Ok((self.named)(word))
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> Option<&'a str> {
+        self.words.get(self.at).copied()
+    }
+
+    fn next(&mut self) -> Option<&'a str> {
+        let word = self.peek();
+        self.at += 1;
+        word
     }
 
     fn some_of(&mut self, number: &str) -> Result<Expr, String> {

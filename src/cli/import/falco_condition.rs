@@ -9,12 +9,11 @@ use serde_json::Value as Json;
 use super::compare::{Pattern, Piece, Test, Value, compare};
 use super::expr::{Expr, literal};
 use super::fields::{Field, Form, Kind, at_path};
+use super::grammar::{DEPTH_MAX, Grammar};
 use super::{Problems, texts};
 use crate::detection::suggest;
 use crate::model::Column;
 
-/// Brackets, negations and macros that are followed down.
-const DEPTH_MAX: usize = 64;
 /// Comparisons that one rule may grow to by its macros.
 const COMPARISONS_MAX: usize = 2_000;
 
@@ -473,31 +472,18 @@ struct Parser<'a, 'b, 'c> {
     reader: &'b mut Reader<'c>,
 }
 
-impl<'a> Parser<'a, '_, '_> {
-    fn or(&mut self, depth: usize) -> Result<Expr, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("it is nested more than {DEPTH_MAX} levels deep, or a macro names itself"));
-        }
-        let mut parts = vec![self.and(depth)?];
-        while self.word("or") {
-            parts.push(self.and(depth)?);
-        }
-        Ok(Expr::any(parts))
-    }
+impl Grammar for Parser<'_, '_, '_> {
+    const OR_ELSE: &'static str = ", or a macro names itself";
 
-    fn and(&mut self, depth: usize) -> Result<Expr, String> {
-        let mut parts = vec![self.not(depth)?];
-        while self.word("and") {
-            parts.push(self.not(depth)?);
+    fn word(&mut self, word: &str) -> bool {
+        self.skip();
+        match self.rest.strip_prefix(word) {
+            Some(rest) if !rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-')) => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
         }
-        Ok(Expr::all(parts))
-    }
-
-    fn not(&mut self, depth: usize) -> Result<Expr, String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("it is nested more than {DEPTH_MAX} levels deep"));
-        }
-        if self.word("not") { Ok(Expr::not(self.not(depth + 1)?)) } else { self.primary(depth) }
     }
 
     fn primary(&mut self, depth: usize) -> Result<Expr, String> {
@@ -519,7 +505,9 @@ impl<'a> Parser<'a, '_, '_> {
             None => Err(format!("'{name}' is compared with nothing")),
         }
     }
+}
 
+impl<'a> Parser<'a, '_, '_> {
     /// `tolower(field) = value`; other functions are refused, but read to their end.
     fn transformed(&mut self, function: &str) -> Result<Expr, String> {
         self.sign("(");
@@ -581,17 +569,6 @@ impl<'a> Parser<'a, '_, '_> {
                 true
             }
             None => false,
-        }
-    }
-
-    fn word(&mut self, word: &str) -> bool {
-        self.skip();
-        match self.rest.strip_prefix(word) {
-            Some(rest) if !rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-')) => {
-                self.rest = rest;
-                true
-            }
-            _ => false,
         }
     }
 
