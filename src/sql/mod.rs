@@ -22,6 +22,7 @@ pub mod mutate;
 mod panes;
 mod pattern;
 mod plan;
+mod program;
 mod session;
 mod spelling;
 mod table;
@@ -33,6 +34,7 @@ pub use general::GeneralPlan;
 pub use lineage::Groups;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
+pub use program::{Bound, Program};
 pub use spelling::canonical_text;
 pub use window::WindowPlan;
 

@@ -247,6 +247,11 @@ pub(super) struct Texts {
 }
 
 impl Texts {
+    /// Whether there is one text for all rows.
+    pub(super) fn is_constant(&self) -> bool {
+        self.constant
+    }
+
     fn row(&self, row: usize) -> usize {
         if self.constant { 0 } else { row }
     }
@@ -274,7 +279,7 @@ impl Texts {
 }
 
 /// The texts of one row's list, without its NULLs; `None` where the list is NULL.
-pub(super) fn list_texts(lists: &ListArray, row: usize) -> Option<impl Iterator<Item = &str>> {
+pub(in crate::sql) fn list_texts(lists: &ListArray, row: usize) -> Option<impl Iterator<Item = &str>> {
     let (texts, range) = list_range(lists, row)?;
     Some(range.filter(|index| texts.is_valid(*index)).map(|index| texts.value(index)))
 }

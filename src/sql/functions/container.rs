@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, ListArray};
-use arrow::datatypes::{DataType, Fields, Int64Type};
+use arrow::datatypes::{DataType, Fields, Int32Type, Int64Type};
 use datafusion::error::Result;
 use datafusion::scalar::ScalarValue;
 
 use super::Kernel;
-use super::arguments::{Arguments, Param, Texts, list_texts, scalar_text, type_name};
+use super::arguments::{Arguments, Param, list_texts, scalar_text, type_name};
 use crate::sql::error::{HELP, closest};
 
 /// `any_container(containers, field)` and `any_container(containers, field, value)`.
@@ -53,15 +53,19 @@ impl Kernel for AnyContainer {
         if arguments.has(2) && *arguments.array(2)?.data_type() == DataType::Null {
             return Ok(Arc::new(BooleanArray::new_null(arguments.rows())));
         }
-        let field = arguments.constant_text(1);
-        let column = array
-            .as_list_opt::<i32>()
-            .and_then(|lists| Some((lists, lists.values().as_struct_opt()?.column_by_name(field?)?)));
-        let Some((lists, column)) = column else {
+        let Some(lists) = array.as_list_opt::<i32>() else {
             return datafusion::common::internal_err!("containers are {}", array.data_type());
         };
-        let test = FieldTest::new(arguments, column)?;
-        let answers: BooleanArray = (0..arguments.rows()).map(|row| test.any(lists, row)).collect();
+        let field = arguments.constant_text(1).unwrap_or_default();
+        let values = if arguments.has(2) { Some(arguments.array(2)?) } else { None };
+        let answer = |row: usize| {
+            let wanted = match &values {
+                Some(values) => Wanted::of(values, row)?,
+                None => Wanted::Boolean(true),
+            };
+            any_container(lists, row, field, &wanted)
+        };
+        let answers: BooleanArray = (0..arguments.rows()).map(answer).collect();
         Ok(Arc::new(answers))
     }
 }
@@ -76,74 +80,71 @@ fn struct_fields(kind: &DataType) -> Option<&Fields> {
     }
 }
 
-/// One field of all containers of a batch, and what it is compared with.
-enum FieldTest<'a> {
-    Boolean(&'a BooleanArray, Option<ArrayRef>),
-    Text(&'a ArrayRef, Texts),
-    Integer(ArrayRef, ArrayRef),
-    TextList(&'a ListArray, Texts),
-    IntegerList(ArrayRef, ArrayRef),
+/// What a field of a container is to be; a field that is a list is to hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sql) enum Wanted {
+    Boolean(bool),
+    Text(String),
+    Integer(i64),
 }
 
-impl<'a> FieldTest<'a> {
-    fn new(arguments: &Arguments<'_>, column: &'a ArrayRef) -> Result<Self> {
-        let cast = |to: DataType| arrow::compute::cast(column, &to);
-        let int64_list = || DataType::new_list(DataType::Int64, true);
-        Ok(match column.data_type() {
-            DataType::Boolean if arguments.has(2) => FieldTest::Boolean(column.as_boolean(), Some(arguments.array(2)?)),
-            DataType::Boolean => FieldTest::Boolean(column.as_boolean(), None),
-            DataType::Utf8 => FieldTest::Text(column, arguments.text(2)?),
-            kind if kind.is_integer() => FieldTest::Integer(cast(DataType::Int64)?, arguments.array(2)?),
-            DataType::List(item) if *item.data_type() == DataType::Utf8 => {
-                FieldTest::TextList(column.as_list(), arguments.text(2)?)
-            }
-            _ => FieldTest::IntegerList(cast(int64_list())?, arguments.array(2)?),
-        })
-    }
-
-    /// Whether any container of the row passes. Fields that are NULL do not.
-    fn any(&self, lists: &ListArray, row: usize) -> Option<bool> {
-        if lists.is_null(row) {
+impl Wanted {
+    /// The value of a row, `None` for NULL.
+    fn of(values: &ArrayRef, row: usize) -> Option<Wanted> {
+        if values.is_null(row) {
             return None;
         }
-        let offset = |index: usize| lists.value_offsets().get(index).and_then(|offset| usize::try_from(*offset).ok());
-        let mut containers = offset(row)?..offset(row + 1)?;
-        let alive = lists.values();
-        let mut any = |test: &dyn Fn(usize) -> bool| containers.any(|index| alive.is_valid(index) && test(index));
+        if let Some(booleans) = values.as_boolean_opt() {
+            return Some(Wanted::Boolean(booleans.value(row)));
+        }
+        match values.as_string_opt::<i32>() {
+            Some(texts) => Some(Wanted::Text(texts.value(row).to_owned())),
+            None => Some(Wanted::Integer(integer(values, row)?)),
+        }
+    }
+
+    /// Whether the field of one container is this, or holds it. NULL is nothing.
+    fn is(&self, field: &ArrayRef, index: usize) -> bool {
+        if field.is_null(index) {
+            return false;
+        }
+        if let Some(lists) = field.as_list_opt::<i32>() {
+            return match self {
+                Wanted::Text(wanted) => list_texts(lists, index).is_some_and(|mut texts| texts.any(|t| t == wanted)),
+                Wanted::Integer(wanted) => {
+                    let items = lists.value(index);
+                    (0..items.len()).any(|item| integer(&items, item) == Some(*wanted))
+                }
+                Wanted::Boolean(_) => false,
+            };
+        }
         match self {
-            FieldTest::Boolean(column, value) => {
-                let wanted = match value {
-                    Some(value) => value.is_valid(row).then(|| value.as_boolean().value(row))?,
-                    None => true,
-                };
-                Some(any(&|index| column.is_valid(index) && column.value(index) == wanted))
-            }
-            FieldTest::Text(column, value) => {
-                let wanted = value.value(row)?;
-                let texts = column.as_string::<i32>();
-                Some(any(&|index| texts.is_valid(index) && texts.value(index) == wanted))
-            }
-            FieldTest::TextList(column, value) => {
-                let wanted = value.value(row)?;
-                Some(any(&|index| list_texts(column, index).is_some_and(|mut texts| texts.any(|text| text == wanted))))
-            }
-            FieldTest::Integer(column, value) => {
-                let wanted = integer(value, row)?;
-                Some(any(&|index| integer(column, index) == Some(wanted)))
-            }
-            FieldTest::IntegerList(column, value) => {
-                let wanted = integer(value, row)?;
-                let holds = |index: usize| {
-                    let items = column.as_list::<i32>().value(index);
-                    (0..items.len()).any(|item| integer(&items, item) == Some(wanted))
-                };
-                Some(any(&|index| column.is_valid(index) && holds(index)))
-            }
+            Wanted::Boolean(wanted) => field.as_boolean_opt().is_some_and(|field| field.value(index) == *wanted),
+            Wanted::Text(wanted) => field.as_string_opt::<i32>().is_some_and(|field| field.value(index) == wanted),
+            Wanted::Integer(wanted) => integer(field, index) == Some(*wanted),
         }
     }
 }
 
+/// Whether any container of the row passes; `None` where the row is NULL.
+pub(in crate::sql) fn any_container(lists: &ListArray, row: usize, field: &str, wanted: &Wanted) -> Option<bool> {
+    if lists.is_null(row) {
+        return None;
+    }
+    let containers = lists.values().as_struct_opt()?;
+    let field = containers.column_by_name(field)?;
+    let offset = |index: usize| lists.value_offsets().get(index).and_then(|offset| usize::try_from(*offset).ok());
+    let mut own = offset(row)?..offset(row + 1)?;
+    Some(own.any(|index| containers.is_valid(index) && wanted.is(field, index)))
+}
+
+/// A whole number of whatever width.
 fn integer(array: &ArrayRef, row: usize) -> Option<i64> {
-    let integers = array.as_primitive_opt::<Int64Type>()?;
-    integers.is_valid(row).then(|| integers.value(row))
+    if array.is_null(row) {
+        return None;
+    }
+    match array.as_primitive_opt::<Int64Type>() {
+        Some(integers) => Some(integers.value(row)),
+        None => Some(i64::from(array.as_primitive_opt::<Int32Type>()?.value(row))),
+    }
 }

@@ -55,7 +55,7 @@ impl Kernel for ImagePart {
 }
 
 /// Patterns on an image's repository: those without a slash on its last segment, the others on all of it.
-pub(super) struct Repository {
+pub(in crate::sql) struct Repository {
     whole: LikeSet,
     segment: LikeSet,
 }

@@ -14,7 +14,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use memchr::memmem::Finder;
 
 /// Tests one text against a set of patterns.
-pub(super) trait Matcher: Send + Sync + Sized + 'static {
+pub(in crate::sql) trait Matcher: Send + Sync + Sized + 'static {
     /// Compiles the set. Patterns that mean nothing are left out; [`Matcher::check`] names them beforehand.
     fn build(patterns: &[&str]) -> Self;
 
@@ -68,10 +68,10 @@ impl<M: Matcher> Cache<M> {
 // --- SQL LIKE --------------------------------------------------------------------------------------------------------
 
 /// LIKE patterns: `%` is any run of characters, `_` any one, `\` takes the next character as it is.
-pub(super) struct Like(LikeSet);
+pub(in crate::sql) struct Like(LikeSet);
 
 /// LIKE patterns that ignore case.
-pub(super) struct ILike(LikeSet);
+pub(in crate::sql) struct ILike(LikeSet);
 
 impl Matcher for Like {
     fn build(patterns: &[&str]) -> Self {
@@ -289,7 +289,7 @@ impl Segment {
 // --- equality --------------------------------------------------------------------------------------------------------
 
 /// Equal to one of the values.
-pub(super) struct Equal(HashSet<String>);
+pub(in crate::sql) struct Equal(HashSet<String>);
 
 impl Matcher for Equal {
     fn build(patterns: &[&str]) -> Self {
@@ -314,7 +314,7 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 }
 
 /// The path equals one of the directories or lies below it.
-pub(super) struct Within(HashSet<String>);
+pub(in crate::sql) struct Within(HashSet<String>);
 
 impl Matcher for Within {
     fn build(patterns: &[&str]) -> Self {
@@ -327,7 +327,7 @@ impl Matcher for Within {
 }
 
 /// The path equals one of the paths or is a parent of one.
-pub(super) struct Covers(HashSet<String>);
+pub(in crate::sql) struct Covers(HashSet<String>);
 
 impl Matcher for Covers {
     fn build(patterns: &[&str]) -> Self {
@@ -356,7 +356,7 @@ pub(super) fn parse_network(text: &str) -> Option<IpNet> {
 }
 
 /// The address lies in one of the networks.
-pub(super) struct Networks {
+pub(in crate::sql) struct Networks {
     v4: Vec<Ipv4Net>,
     v6: Vec<Ipv6Net>,
 }

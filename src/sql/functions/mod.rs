@@ -32,9 +32,14 @@ use super::error::own_error;
 use super::lists::Lists;
 pub use span::{Span, WINDOW_FUNCTIONS};
 
-pub(super) use arguments::type_name;
+pub(super) use arguments::{list_texts, type_name};
+pub(super) use container::{Wanted, any_container};
+pub(super) use image::Repository;
+pub(super) use matcher::{Covers, Equal, ILike, Like, Matcher, Networks, Within};
+pub(super) use net::Public;
+pub(super) use rbac::RuleTest;
+
 use arguments::{Arguments, Param, coerce};
-use matcher::{Covers, ILike, Like, Networks, Within};
 use text::{AnyElement, Membership, Test, TheText};
 
 /// What is documented about one function.
@@ -127,7 +132,8 @@ functions! {
 
 /// All functions, over the lists of one planner.
 pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let rules = rbac::OverRules::ALL.map(|kernel| function(kernel.name, kernel));
+    let others = [
         function("any_like", Test::<AnyElement, Like>::new()),
         function("any_ilike", Test::<AnyElement, ILike>::new()),
         function("like_any", Test::<TheText, Like>::new()),
@@ -136,20 +142,17 @@ pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
         function("all_in", Membership::all()),
         function("any_path_within", Test::<AnyElement, Within>::new()),
         function("any_path_covers", Test::<AnyElement, Covers>::new()),
-        function("rbac_allows", rbac::Allows { unlimited: false }),
-        function("rbac_grants", rbac::Allows { unlimited: true }),
-        function("rbac_has_verb", rbac::HasVerb),
-        function("rbac_has_wildcard", rbac::HasWildcard),
         function("cidr_contains", net::CidrContains),
         function("ip_in", Test::<TheText, Networks>::new()),
         function("is_public_ip", net::IsPublicIp),
         function("ip_network", net::IpNetwork),
         function("image_registry", image::ImagePart::registry()),
         function("image_repository", image::ImagePart::repository()),
-        function("any_image_repository", Test::<AnyElement, image::Repository>::new()),
+        function("any_image_repository", Test::<AnyElement, Repository>::new()),
         function("any_container", container::AnyContainer),
         function("reference", reference::Reference(lists.clone())),
-    ]
+    ];
+    others.into_iter().chain(rules).collect()
 }
 
 /// What one function does.

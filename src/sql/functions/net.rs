@@ -45,6 +45,19 @@ impl Kernel for CidrContains {
     }
 }
 
+/// The address belongs to one host on the internet. Has no patterns.
+pub(in crate::sql) struct Public;
+
+impl Matcher for Public {
+    fn build(_patterns: &[&str]) -> Self {
+        Public
+    }
+
+    fn test(&self, text: &str) -> Option<bool> {
+        parse_ip(text).map(is_public)
+    }
+}
+
 /// `is_public_ip(ip)`.
 #[derive(Debug)]
 pub(super) struct IsPublicIp;
@@ -57,7 +70,7 @@ impl Kernel for IsPublicIp {
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let addresses = arguments.text(0)?;
         let answers: BooleanArray =
-            (0..arguments.rows()).map(|row| parse_ip(addresses.value(row)?).map(is_public)).collect();
+            (0..arguments.rows()).map(|row| Public.test(addresses.value(row)?)).collect();
         Ok(Arc::new(answers))
     }
 }

@@ -9,21 +9,17 @@ use datafusion::error::Result;
 use datafusion::scalar::ScalarValue;
 
 use super::Kernel;
-use super::arguments::{Arguments, Param, list_texts, scalar_text};
+use super::arguments::{Arguments, Param, Texts, list_texts, scalar_text};
 
-/// The column `rules` over one batch.
+/// The column `rules`.
 struct Rules<'a> {
     lists: &'a ListArray,
     structs: &'a arrow::array::StructArray,
 }
 
 impl<'a> Rules<'a> {
-    fn new(array: &'a ArrayRef) -> Result<Self> {
-        let lists = array.as_list_opt::<i32>();
-        match lists.and_then(|lists| Some((lists, lists.values().as_struct_opt()?))) {
-            Some((lists, structs)) => Ok(Rules { lists, structs }),
-            None => datafusion::common::internal_err!("rules are {}", array.data_type()),
-        }
+    fn of(lists: &'a ListArray) -> Option<Self> {
+        Some(Rules { lists, structs: lists.values().as_struct_opt()? })
     }
 
     /// One list of every rule; `None` where the rules have no such field.
@@ -63,77 +59,96 @@ fn covers(granted: &str, wanted: &str) -> bool {
     }
 }
 
-/// `rbac_allows` and `rbac_grants`.
-#[derive(Debug)]
-pub(super) struct Allows {
-    /// Leave out rules that are limited to named objects.
-    pub(super) unlimited: bool,
+/// What is asked of the rules of a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sql) enum RuleTest {
+    /// One rule covers verb, group and resource.
+    Allows {
+        verb: String,
+        group: String,
+        resource: String,
+        /// Leave out rules that are limited to named objects.
+        unlimited: bool,
+    },
+    /// A rule names the verb.
+    HasVerb(String),
+    /// A rule has a wildcard in this field.
+    HasWildcard(String),
 }
 
-impl Kernel for Allows {
-    fn params(&self) -> &[Param] {
-        &[Param::Rules, Param::Text, Param::Text, Param::Text]
+impl RuleTest {
+    /// The test that a function of this name makes with constant texts.
+    pub(in crate::sql) fn of(function: &str, texts: &[&str]) -> Option<RuleTest> {
+        Some(match (function, texts) {
+            ("rbac_allows" | "rbac_grants", [verb, group, resource]) => RuleTest::Allows {
+                verb: (*verb).to_owned(),
+                group: (*group).to_owned(),
+                resource: (*resource).to_owned(),
+                unlimited: function == "rbac_grants",
+            },
+            ("rbac_has_verb", [verb]) => RuleTest::HasVerb((*verb).to_owned()),
+            ("rbac_has_wildcard", [field]) => RuleTest::HasWildcard((*field).to_owned()),
+            _ => return None,
+        })
     }
 
-    fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
-        let array = arguments.array(0)?;
-        let rules = Rules::new(&array)?;
-        let (verbs, groups, resources) = (rules.field("verbs"), rules.field("api_groups"), rules.field("resources"));
-        let limits = rules.field("resource_names").filter(|_| self.unlimited);
-        let (verb, group, resource) = (arguments.text(1)?, arguments.text(2)?, arguments.text(3)?);
-        let answers: BooleanArray = (0..arguments.rows())
-            .map(|row| {
-                let (verb, group, resource) = (verb.value(row)?, group.value(row)?, resource.value(row)?);
-                Some(rules.row(row)?.any(|rule| {
+    /// Whether the rules of a row pass; `None` where they are unknown.
+    pub(in crate::sql) fn holds(&self, lists: &ListArray, row: usize) -> Option<bool> {
+        let rules = Rules::of(lists)?;
+        let mut own = rules.row(row)?;
+        Some(match self {
+            RuleTest::Allows { verb, group, resource, unlimited } => {
+                let field = |name: &str| rules.field(name);
+                let (verbs, groups, resources) = (field("verbs"), field("api_groups"), field("resources"));
+                let limits = field("resource_names").filter(|_| *unlimited);
+                own.any(|rule| {
                     names(verbs, rule, |text| text == "*" || text == verb)
                         && names(groups, rule, |text| text == "*" || text == group)
                         && names(resources, rule, |text| covers(text, resource))
                         && !names(limits, rule, |_| true)
-                }))
-            })
-            .collect();
-        Ok(Arc::new(answers))
-    }
-}
-
-/// `rbac_has_verb(rules, verb)`.
-#[derive(Debug)]
-pub(super) struct HasVerb;
-
-impl Kernel for HasVerb {
-    fn params(&self) -> &[Param] {
-        &[Param::Rules, Param::Text]
-    }
-
-    fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
-        let array = arguments.array(0)?;
-        let rules = Rules::new(&array)?;
-        let (verbs, verb) = (rules.field("verbs"), arguments.text(1)?);
-        let answers: BooleanArray = (0..arguments.rows())
-            .map(|row| {
-                let verb = verb.value(row)?;
-                Some(rules.row(row)?.any(|rule| names(verbs, rule, |text| text == verb)))
-            })
-            .collect();
-        Ok(Arc::new(answers))
+                })
+            }
+            RuleTest::HasVerb(verb) => {
+                let verbs = rules.field("verbs");
+                own.any(|rule| names(verbs, rule, |text| text == verb))
+            }
+            RuleTest::HasWildcard(field) => {
+                let field = rules.field(field);
+                own.any(|rule| names(field, rule, |text| matches!(text, "*" | "*/*" | "/*")))
+            }
+        })
     }
 }
 
 /// Fields of a rule that can hold a wildcard.
 const WILDCARD_FIELDS: [&str; 4] = ["verbs", "resources", "api_groups", "non_resource_urls"];
 
-/// `rbac_has_wildcard(rules, field)`.
+/// A function over rules: the rules, then the texts of its test.
 #[derive(Debug)]
-pub(super) struct HasWildcard;
+pub(super) struct OverRules {
+    pub(super) name: &'static str,
+    pub(super) params: &'static [Param],
+}
 
-impl Kernel for HasWildcard {
+impl OverRules {
+    pub(super) const ALL: [OverRules; 4] = [
+        OverRules { name: "rbac_allows", params: &[Param::Rules, Param::Text, Param::Text, Param::Text] },
+        OverRules { name: "rbac_grants", params: &[Param::Rules, Param::Text, Param::Text, Param::Text] },
+        OverRules { name: "rbac_has_verb", params: &[Param::Rules, Param::Text] },
+        OverRules { name: "rbac_has_wildcard", params: &[Param::Rules, Param::Text] },
+    ];
+}
+
+impl Kernel for OverRules {
     fn params(&self) -> &[Param] {
-        &[Param::Rules, Param::Text]
+        self.params
     }
 
     fn check(&self, _types: &[&DataType], constants: &[Option<&ScalarValue>]) -> Result<(), String> {
-        let field = constants.get(1).copied().flatten().and_then(scalar_text);
-        match field {
+        if self.name != "rbac_has_wildcard" {
+            return Ok(());
+        }
+        match constants.get(1).copied().flatten().and_then(scalar_text) {
             Some(field) if WILDCARD_FIELDS.contains(&field) => Ok(()),
             _ => Err(format!("argument 2 must be one of '{}'", WILDCARD_FIELDS.join("', '"))),
         }
@@ -141,11 +156,22 @@ impl Kernel for HasWildcard {
 
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let array = arguments.array(0)?;
-        let rules = Rules::new(&array)?;
-        let field = arguments.constant_text(1).and_then(|name| rules.field(name));
-        let answers: BooleanArray = (0..arguments.rows())
-            .map(|row| Some(rules.row(row)?.any(|rule| names(field, rule, |text| matches!(text, "*" | "*/*" | "/*")))))
-            .collect();
+        let Some(lists) = array.as_list_opt::<i32>() else {
+            return datafusion::common::internal_err!("rules are {}", array.data_type());
+        };
+        let texts: Vec<Texts> = (1..self.params.len()).map(|index| arguments.text(index)).collect::<Result<_>>()?;
+        let test = |row: usize| {
+            let texts: Option<Vec<&str>> = texts.iter().map(|texts| texts.value(row)).collect();
+            RuleTest::of(self.name, &texts?)
+        };
+        let rows = 0..arguments.rows();
+        let answers: BooleanArray = match texts.iter().all(Texts::is_constant) {
+            true => {
+                let test = test(0);
+                rows.map(|row| test.as_ref()?.holds(lists, row)).collect()
+            }
+            false => rows.map(|row| test(row)?.holds(lists, row)).collect(),
+        };
         Ok(Arc::new(answers))
     }
 }

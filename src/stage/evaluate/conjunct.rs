@@ -15,7 +15,7 @@ use super::possible::{self, Known};
 use super::recall::Remembered;
 use super::table::Table;
 use crate::model::{Column, ColumnSet, Kind, Layout, plain_rows, plain_schema};
-use crate::sql::{self, Planner, SqlError};
+use crate::sql::{self, Planner, Program, SqlError};
 
 /// When a condition is evaluated: a row that one condition rules out is not asked about by those that come later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,7 +73,7 @@ pub(super) struct Condition {
     pub columns: ColumnSet,
     pub tier: Tier,
     expr: Expr,
-    /// Guess of nanoseconds a row, to order conditions and to decide what is worth evaluating for all rows.
+    /// Guess of how dear it is, to order conditions.
     pub cost: u32,
     how: How,
 }
@@ -82,9 +82,9 @@ pub(super) struct Condition {
 enum How {
     /// The value of one dictionary column is one of these: a look-up in the dictionary.
     OneOf { column: Column, values: Vec<String> },
-    /// Over one dictionary column: evaluated on the dictionary's values, and on null.
-    Dictionary { column: Column, expr: Arc<dyn PhysicalExpr>, schema: SchemaRef },
-    /// Over the columns' plain values.
+    /// By a program of ours, row by row.
+    Program(Program),
+    /// Not known to our programs: by DataFusion, over the columns' plain values.
     Rows { columns: Vec<Column>, expr: Arc<dyn PhysicalExpr>, schema: SchemaRef },
 }
 
@@ -93,24 +93,20 @@ impl Condition {
     pub fn new(planner: &Planner, conjunct: &sql::Conjunct) -> Result<Condition, SqlError> {
         let cost = cost(&conjunct.text);
         let columns: Vec<Column> = conjunct.columns.iter().collect();
-        let how = match columns[..] {
-            [column] if column.info().layout == Layout::Dictionary => match literals(&conjunct.expr, column) {
-                Some(values) => How::OneOf { column, values },
-                None => {
-                    let schema = plain_schema(conjunct.columns);
-                    How::Dictionary { column, expr: planner.physical(&conjunct.expr, &schema)?, schema }
-                }
-            },
-            _ => {
+        let one_of = match columns[..] {
+            [column] if column.info().layout == Layout::Dictionary => {
+                literals(&conjunct.expr, column).map(|values| How::OneOf { column, values })
+            }
+            _ => None,
+        };
+        let how = match one_of.or_else(|| Program::of(&conjunct.expr).map(How::Program)) {
+            Some(how) => how,
+            None => {
                 let schema = plain_schema(conjunct.columns);
                 How::Rows { columns, expr: planner.physical(&conjunct.expr, &schema)?, schema }
             }
         };
-        let cost = match &how {
-            How::OneOf { .. } => 1,
-            How::Dictionary { .. } => 1 + cost / 8,
-            How::Rows { .. } => cost,
-        };
+        let cost = if matches!(how, How::OneOf { .. }) { 1 } else { cost };
         let (columns, expr) = (conjunct.columns, conjunct.expr.clone());
         Ok(Condition { text: conjunct.text.clone(), columns, tier: Tier::of(columns), expr, cost, how })
     }
@@ -124,8 +120,8 @@ impl Condition {
     pub fn describe(&self) -> &'static str {
         match self.how {
             How::OneOf { .. } => "dictionary look-up",
-            How::Dictionary { .. } => "on the dictionary's values",
-            How::Rows { .. } => "on the rows still alive",
+            How::Program(_) => "program, on the rows still alive",
+            How::Rows { .. } => "DataFusion, on the rows still alive",
         }
     }
 }
@@ -162,9 +158,6 @@ fn cost(text: &str) -> u32 {
     }
 }
 
-/// From this cost on a condition is evaluated only on the rows that some detection still asks about.
-const DEAR: u32 = 10;
-
 /// Which values of a dictionary satisfy a condition.
 #[derive(Debug)]
 enum Lookup {
@@ -181,7 +174,7 @@ pub(super) struct Answers<'t, 'b> {
     rows: usize,
     lookups: Vec<Option<Lookup>>,
     full: Vec<Option<Bits>>,
-    /// By condition, for dear ones: the rows that were evaluated, and those of them that hold.
+    /// By condition: the rows that were evaluated, and those of them that hold.
     parts: Vec<Option<(Bits, Bits)>>,
     /// By column: position of each value in its dictionary.
     dictionaries: HashMap<Column, HashMap<String, i32>>,
@@ -226,51 +219,36 @@ impl<'t, 'b> Answers<'t, 'b> {
         {
             return self.recall(index, condition, &numbers, alive);
         }
-        match &condition.how {
-            How::Rows { columns, expr, schema } if condition.cost < DEAR => {
-                // All rows at once: that is cheaper than to pick some.
-                let mut full = Bits::all(self.rows);
-                if self.rows_of(columns, expr, schema, &mut full).is_err() {
-                    // Rows that are none of this detection's business may be what fails.
-                    return self.rows_of(columns, expr, schema, alive);
+        if let How::OneOf { column, values } = &condition.how {
+            self.look_up(index, *column, values)?;
+            let keys = self.keys(*column)?;
+            match &self.lookups[index] {
+                Some(Lookup::Table(table)) if alive.count() * 16 < self.rows => {
+                    alive.retain(|row| holds(table, &keys, row));
                 }
-                alive.and(&full);
-                self.full[index] = Some(full);
-            }
-            How::Rows { columns, expr, schema } => {
-                let rows = self.rows;
-                let (known, truth) = self.parts[index].take().unwrap_or_else(|| (Bits::none(rows), Bits::none(rows)));
-                let mut asked = alive.clone();
-                asked.and_not(&known);
-                let mut held = asked.clone();
-                let evaluated = if asked.is_empty() { Ok(()) } else { self.rows_of(columns, expr, schema, &mut held) };
-                // After a failure what is known stays, and the rows that were asked for are not.
-                let (mut known, mut truth) = (known, truth);
-                if evaluated.is_ok() {
-                    known.or(&asked);
-                    truth.or(&held);
-                    alive.and(&truth);
+                Some(Lookup::Table(table)) => {
+                    let full = Bits::collect(self.rows, |row| holds(table, &keys, row));
+                    alive.and(&full);
+                    self.full[index] = Some(full);
                 }
-                self.parts[index] = Some((known, truth));
-                return evaluated;
+                _ => *alive = Bits::none(self.rows),
             }
-            How::OneOf { column, .. } | How::Dictionary { column, .. } => {
-                self.look_up(index, condition)?;
-                let keys = self.keys(*column)?;
-                match &self.lookups[index] {
-                    Some(Lookup::Table(table)) if alive.count() * 16 < self.rows => {
-                        alive.retain(|row| holds(table, &keys, row));
-                    }
-                    Some(Lookup::Table(table)) => {
-                        let full = Bits::collect(self.rows, |row| holds(table, &keys, row));
-                        alive.and(&full);
-                        self.full[index] = Some(full);
-                    }
-                    _ => *alive = Bits::none(self.rows),
-                }
-            }
+            return Ok(());
         }
-        Ok(())
+        let rows = self.rows;
+        let (mut known, mut truth) = self.parts[index].take().unwrap_or_else(|| (Bits::none(rows), Bits::none(rows)));
+        let mut asked = alive.clone();
+        asked.and_not(&known);
+        let mut held = asked.clone();
+        let decided = if asked.is_empty() { Ok(()) } else { self.decide(condition, &mut held) };
+        // After a failure what is known stays, and the rows that were asked for are not.
+        if decided.is_ok() {
+            known.or(&asked);
+            truth.or(&held);
+            alive.and(&truth);
+        }
+        self.parts[index] = Some((known, truth));
+        decided
     }
 
     /// By column of the condition: the numbers of its values; none where it is not one to be remembered.
@@ -305,9 +283,6 @@ impl<'t, 'b> Answers<'t, 'b> {
         numbers: &[Arc<[u32]>],
         alive: &mut Bits,
     ) -> Result<(), String> {
-        let (How::Dictionary { expr, schema, .. } | How::Rows { expr, schema, .. }) = &condition.how else {
-            return Ok(());
-        };
         let Some(remembered) = self.remembered.take() else { return Ok(()) };
         let values = |row: usize, out: &mut Vec<u32>| {
             out.clear();
@@ -324,8 +299,7 @@ impl<'t, 'b> Answers<'t, 'b> {
         let mut evaluated = Ok(());
         if !unknown.is_empty() {
             let mut held = unknown.clone();
-            let columns: Vec<Column> = condition.columns.iter().collect();
-            evaluated = self.rows_of(&columns, expr, schema, &mut held);
+            evaluated = self.decide(condition, &mut held);
             if evaluated.is_ok() {
                 unknown.iter().for_each(|row| {
                     values(row, &mut own);
@@ -353,33 +327,32 @@ impl<'t, 'b> Answers<'t, 'b> {
         Ok(Arc::clone(array.ok_or_else(|| no_dictionary(column))?.values()))
     }
 
-    fn look_up(&mut self, index: usize, condition: &Condition) -> Result<(), String> {
+    fn look_up(&mut self, index: usize, column: Column, values: &[String]) -> Result<(), String> {
         if self.lookups[index].is_some() {
             return Ok(());
         }
-        let lookup = match &condition.how {
-            How::OneOf { column, values } => {
-                let array = self.values(*column)?;
-                let known = self.dictionaries.entry(*column).or_insert_with(|| positions(&array));
-                let mut table = Vec::new();
-                for key in values.iter().filter_map(|value| known.get(value)) {
-                    table.resize(array.len() + 1, false);
-                    table[*key as usize] = true;
-                }
-                table
-            }
-            How::Dictionary { column, expr, schema } => {
-                let array = self.values(*column)?;
-                let mut table = evaluate(expr, schema, vec![Arc::clone(&array)], array.len())?;
-                let null = arrow::array::new_null_array(array.data_type(), 1);
-                table.extend(evaluate(expr, schema, vec![null], 1)?);
-                table
-            }
-            How::Rows { .. } => return Ok(()),
-        };
-        let nothing = !lookup.contains(&true);
-        self.lookups[index] = Some(if nothing { Lookup::Nothing } else { Lookup::Table(lookup) });
+        let array = self.values(column)?;
+        let known = self.dictionaries.entry(column).or_insert_with(|| positions(&array));
+        let mut table = Vec::new();
+        for key in values.iter().filter_map(|value| known.get(value)) {
+            table.resize(array.len() + 1, false);
+            table[*key as usize] = true;
+        }
+        self.lookups[index] = Some(if table.is_empty() { Lookup::Nothing } else { Lookup::Table(table) });
         Ok(())
+    }
+
+    /// Keeps the rows of `alive` that satisfy the condition.
+    fn decide(&self, condition: &Condition, alive: &mut Bits) -> Result<(), String> {
+        match &condition.how {
+            How::Program(program) => {
+                let bound = program.over(|column| self.table.column(column))?;
+                alive.retain(|row| bound.holds(row));
+                Ok(())
+            }
+            How::Rows { columns, expr, schema } => self.rows_of(columns, expr, schema, alive),
+            How::OneOf { .. } => Ok(()),
+        }
     }
 
     /// Evaluates over the plain values of the rows in `alive`, and keeps those that hold.
@@ -417,6 +390,7 @@ fn positions(values: &ArrayRef) -> HashMap<String, i32> {
     values.iter().enumerate().filter_map(|(key, value)| Some((value?.to_owned(), key as i32))).collect()
 }
 
+/// What DataFusion says of each row.
 fn evaluate(
     expr: &Arc<dyn PhysicalExpr>,
     schema: &SchemaRef,
