@@ -132,8 +132,8 @@ functions! {
 
 /// All functions, over the lists of one planner.
 pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
-    let rules = rbac::OverRules::ALL.map(|kernel| function(kernel.name, kernel));
-    let others = [
+    let over_rules = |name| function(name, rbac::OverRules(name));
+    vec![
         function("any_like", Test::<AnyElement, Like>::new()),
         function("any_ilike", Test::<AnyElement, ILike>::new()),
         function("like_any", Test::<TheText, Like>::new()),
@@ -142,6 +142,10 @@ pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
         function("all_in", Membership::all()),
         function("any_path_within", Test::<AnyElement, Within>::new()),
         function("any_path_covers", Test::<AnyElement, Covers>::new()),
+        over_rules("rbac_allows"),
+        over_rules("rbac_grants"),
+        over_rules("rbac_has_verb"),
+        over_rules("rbac_has_wildcard"),
         function("cidr_contains", net::CidrContains),
         function("ip_in", Test::<TheText, Networks>::new()),
         function("is_public_ip", net::IsPublicIp),
@@ -151,8 +155,7 @@ pub(super) fn all(lists: &Lists) -> Vec<Arc<ScalarUDF>> {
         function("any_image_repository", Test::<AnyElement, Repository>::new()),
         function("any_container", container::AnyContainer),
         function("reference", reference::Reference(lists.clone())),
-    ];
-    others.into_iter().chain(rules).collect()
+    ]
 }
 
 /// What one function does.

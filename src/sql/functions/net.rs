@@ -69,8 +69,7 @@ impl Kernel for IsPublicIp {
 
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let addresses = arguments.text(0)?;
-        let answers: BooleanArray =
-            (0..arguments.rows()).map(|row| Public.test(addresses.value(row)?)).collect();
+        let answers: BooleanArray = (0..arguments.rows()).map(|row| Public.test(addresses.value(row)?)).collect();
         Ok(Arc::new(answers))
     }
 }

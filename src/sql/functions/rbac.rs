@@ -123,29 +123,20 @@ impl RuleTest {
 /// Fields of a rule that can hold a wildcard.
 const WILDCARD_FIELDS: [&str; 4] = ["verbs", "resources", "api_groups", "non_resource_urls"];
 
-/// A function over rules: the rules, then the texts of its test.
+/// The function of this name: rules, then the texts of its test.
 #[derive(Debug)]
-pub(super) struct OverRules {
-    pub(super) name: &'static str,
-    pub(super) params: &'static [Param],
-}
-
-impl OverRules {
-    pub(super) const ALL: [OverRules; 4] = [
-        OverRules { name: "rbac_allows", params: &[Param::Rules, Param::Text, Param::Text, Param::Text] },
-        OverRules { name: "rbac_grants", params: &[Param::Rules, Param::Text, Param::Text, Param::Text] },
-        OverRules { name: "rbac_has_verb", params: &[Param::Rules, Param::Text] },
-        OverRules { name: "rbac_has_wildcard", params: &[Param::Rules, Param::Text] },
-    ];
-}
+pub(super) struct OverRules(pub &'static str);
 
 impl Kernel for OverRules {
     fn params(&self) -> &[Param] {
-        self.params
+        match self.0 {
+            "rbac_allows" | "rbac_grants" => &[Param::Rules, Param::Text, Param::Text, Param::Text],
+            _ => &[Param::Rules, Param::Text],
+        }
     }
 
     fn check(&self, _types: &[&DataType], constants: &[Option<&ScalarValue>]) -> Result<(), String> {
-        if self.name != "rbac_has_wildcard" {
+        if self.0 != "rbac_has_wildcard" {
             return Ok(());
         }
         match constants.get(1).copied().flatten().and_then(scalar_text) {
@@ -159,10 +150,10 @@ impl Kernel for OverRules {
         let Some(lists) = array.as_list_opt::<i32>() else {
             return datafusion::common::internal_err!("rules are {}", array.data_type());
         };
-        let texts: Vec<Texts> = (1..self.params.len()).map(|index| arguments.text(index)).collect::<Result<_>>()?;
+        let texts: Vec<Texts> = (1..self.params().len()).map(|index| arguments.text(index)).collect::<Result<_>>()?;
         let test = |row: usize| {
             let texts: Option<Vec<&str>> = texts.iter().map(|texts| texts.value(row)).collect();
-            RuleTest::of(self.name, &texts?)
+            RuleTest::of(self.0, &texts?)
         };
         let rows = 0..arguments.rows();
         let answers: BooleanArray = match texts.iter().all(Texts::is_constant) {

@@ -7,8 +7,9 @@
 //!   detections that are left are remembered for the next event with the same one;
 //! * bodies are read only for rows of which some detection may still be true, and only the columns that it reads; what
 //!   a body can tell at all is known by its kind, and a condition that needs more rules the row out unread;
-//! * a condition over one dictionary column is evaluated on the dictionary's values;
-//! * cheap conditions come first, and dear ones are evaluated only on the rows still alive;
+//! * a condition that compares one dictionary column with texts is a look-up of its keys; others are programs of ours
+//!   ([`crate::sql::Program`]), decided row by row, and what those do not know is left to DataFusion;
+//! * cheap conditions come first, and each is decided only for the rows still alive;
 //! * a query that is more than a filter runs as a prepared plan, for each event that could match, by itself.
 //!
 //! A detection that fails (or panics) on a batch is reported for that batch and does not touch the others.
