@@ -242,7 +242,7 @@ fn decode_rows(
     chunk: &Chunk,
     rows: &[usize],
 ) -> EventBatch {
-    let mut builder = BatchBuilder::new(Arc::clone(need), trusted_proxies, chunk);
+    let mut builder = BatchBuilder::new(Arc::clone(need), trusted_proxies, chunk, rows.len());
     for &row in rows {
         let source = &batch.rows[row];
         let text = batch.text(row);
@@ -276,7 +276,7 @@ fn fields_of(text: &[u8]) -> crate::model::EventFields<'_> {
 
 /// Takes the records of a chunk through format and batch.
 pub fn decode(formats: &mut Formats, need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk) -> EventBatch {
-    let mut builder = BatchBuilder::new(need, trusted_proxies, chunk);
+    let mut builder = BatchBuilder::new(need, trusted_proxies, chunk, chunk.records.len());
     for record in &chunk.records {
         let lane = chunk.lane(record);
         builder.start_record(record, &lane.name);

@@ -261,8 +261,9 @@ macro_rules! put {
 }
 
 impl Columns {
-    pub fn new(need: ColumnSet) -> Columns {
-        let slots = crate::model::COLUMNS.iter().map(|info| slot(info, need)).collect();
+    /// Columns for about so many rows.
+    pub fn new(need: ColumnSet, rows: usize) -> Columns {
+        let slots = crate::model::COLUMNS.iter().map(|info| slot(info, need, rows)).collect();
         Columns { slots, need, wanted: need, row: 0 }
     }
 
@@ -399,19 +400,25 @@ impl Columns {
     }
 }
 
-fn slot(info: &ColumnInfo, need: ColumnSet) -> Slot {
+fn slot(info: &ColumnInfo, need: ColumnSet, rows: usize) -> Slot {
     if !need.contains(info.column) {
         return Slot::Absent;
     }
     match (info.kind, info.layout) {
-        (Kind::Text | Kind::Json, Layout::Dictionary) => Slot::Dict(DictText::default()),
-        (Kind::Text | Kind::Json, Layout::Plain) => Slot::Text(StringBuilder::new()),
-        (Kind::TextList, Layout::Dictionary) => Slot::DictList(DictList::default()),
+        (Kind::Text | Kind::Json, Layout::Dictionary) => {
+            Slot::Dict(DictText { keys: Vec::with_capacity(rows), values: Interner::default() })
+        }
+        // Most are names and paths.
+        (Kind::Text, Layout::Plain) => Slot::Text(StringBuilder::with_capacity(rows, rows * 40)),
+        (Kind::Json, Layout::Plain) => Slot::Text(StringBuilder::new()),
+        (Kind::TextList, Layout::Dictionary) => {
+            Slot::DictList(DictList { keys: Vec::with_capacity(rows), ..DictList::default() })
+        }
         (Kind::TextList, Layout::Plain) => Slot::TextList(ListBuilder::new(StringBuilder::new())),
         (Kind::IntList, _) => Slot::IntList(ListBuilder::new(Int32Builder::new())),
-        (Kind::Bool, _) => Slot::Bool(BooleanBuilder::new()),
-        (Kind::Int, _) => Slot::Int(Int64Builder::new()),
-        (Kind::Time, _) => Slot::Time(TimestampMicrosecondBuilder::new()),
+        (Kind::Bool, _) => Slot::Bool(BooleanBuilder::with_capacity(rows)),
+        (Kind::Int, _) => Slot::Int(Int64Builder::with_capacity(rows)),
+        (Kind::Time, _) => Slot::Time(TimestampMicrosecondBuilder::with_capacity(rows)),
         (kind @ (Kind::Containers | Kind::Volumes | Kind::Subjects | Kind::Rules), _) => {
             Slot::Structs(Structs::new(kind))
         }

@@ -33,7 +33,7 @@ struct Places {
 }
 
 /// What is noted of the bodies of a batch in the making.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Notes {
     shapes: Vec<u16>,
     fillable: Vec<ColumnSet>,
@@ -41,6 +41,11 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// Notes about so many events.
+    pub fn new(events: usize) -> Notes {
+        Notes { shapes: Vec::with_capacity(events), fillable: Vec::new(), places: Vec::with_capacity(events) }
+    }
+
     /// Notes the next event, which may fill these columns. Bodies that nobody reads need no place.
     pub fn note(&mut self, fillable: ColumnSet, request: Option<Place>, response: Option<Place>) {
         // There are few shapes: one for each kind of object and each way to send it.
@@ -88,7 +93,7 @@ impl Reader {
 impl ReadBodies for Reader {
     fn read(&self, rows: &[(usize, ColumnSet)]) -> Vec<(Column, ArrayRef)> {
         let all = rows.iter().fold(ColumnSet::EMPTY, |all, (_, wanted)| all.union(*wanted)).intersection(self.late);
-        let mut columns = Columns::new(all);
+        let mut columns = Columns::new(all, rows.len());
         for (index, (row, wanted)) in rows.iter().enumerate() {
             let Some(places) = self.places.get(*row) else { continue };
             let fields = EventFields {

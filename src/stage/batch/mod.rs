@@ -57,22 +57,22 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// A builder for the records of `chunk`. `trusted_proxies` are the addresses that may stand behind the client's in
-    /// `sourceIPs`.
-    pub fn new(need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk) -> BatchBuilder {
-        let notes = (!need.late.is_empty()).then(late::Notes::default);
+    /// A builder for about so many events of `chunk`. `trusted_proxies` are the addresses that may stand behind the
+    /// client's in `sourceIPs`.
+    pub fn new(need: Arc<Need>, trusted_proxies: Arc<[IpNet]>, chunk: &Chunk, events: usize) -> BatchBuilder {
+        let notes = (!need.late.is_empty()).then(|| late::Notes::new(events));
         let mut columns = need.columns;
         if notes.is_some() {
             columns = columns.without(ColumnSet::bodies()).union(late::DEPENDS.into_iter().collect());
         }
         BatchBuilder {
-            columns: Columns::new(columns),
+            columns: Columns::new(columns, events),
             notes,
             need,
             trusted_proxies,
             caches: HeaderCaches::default(),
             wanted: HashMap::new(),
-            rows: Vec::with_capacity(chunk.records.len()),
+            rows: Vec::with_capacity(events),
             chunk: chunk.bytes.clone(),
             unwrapped: Vec::new(),
             lane: Arc::from(""),

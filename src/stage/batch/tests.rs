@@ -20,7 +20,7 @@ fn row_with(event: &Value, trusted: &[&str]) -> Value {
         ended: Vec::new(),
     };
     let trusted: Arc<[IpNet]> = trusted.iter().map(|net| net.parse().expect("a network")).collect();
-    let mut builder = BatchBuilder::new(Arc::new(Need::everything()), trusted, &chunk);
+    let mut builder = BatchBuilder::new(Arc::new(Need::everything()), trusted, &chunk, chunk.records.len());
     let origin =
         Origin { cloud: Cloud::Other, account: None, region: None, resource_group: None, cluster: Arc::from("prod") };
     let context = EventContext { origin: Arc::new(origin), index: 0, envelope_time_ms: None, no_groups: false };
@@ -367,7 +367,7 @@ fn bodies_that_nobody_reads_stay_unread() {
     let patch =
         write("patch", "pods", "", json!({"kind": "Pod", "spec": {"containers": [{"image": "b"}]}})).to_string();
     let chunk = Chunk::default();
-    let mut builder = BatchBuilder::new(Arc::new(need), Arc::from([]), &chunk);
+    let mut builder = BatchBuilder::new(Arc::new(need), Arc::from([]), &chunk, chunk.records.len());
     let origin =
         Arc::new(Origin { cloud: Cloud::Eks, account: None, region: None, resource_group: None, cluster: "c".into() });
     let context = EventContext { origin, index: 0, envelope_time_ms: None, no_groups: true };

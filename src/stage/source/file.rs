@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::{Intake, Source, SourceError, Stop};
+use super::{Intake, Source, SourceError, Stop, buffers};
 use crate::clock::Instant;
 use crate::model::{Chunk, Lane, Position, RawRecord};
 
@@ -196,7 +194,7 @@ struct Splitter {
 
 impl Splitter {
     fn new(lane: u32, lanes: Arc<[Lane]>, limits: FileLimits, intake: Intake) -> Splitter {
-        let held = Vec::with_capacity(limits.chunk_bytes);
+        let held = buffers::take(limits.chunk_bytes);
         Splitter { lane, lanes, limits, intake, held, offset: 0, overlong: false, whole: None }
     }
 
@@ -217,21 +215,11 @@ impl Splitter {
 
     /// Reads until `target` bytes are held; false at the end of the text.
     fn fill(&mut self, reader: &mut dyn Read, target: usize) -> std::io::Result<bool> {
-        while self.held.len() < target {
-            let start = self.held.len();
-            self.held.resize(target, 0);
-            let read = loop {
-                match reader.read(&mut self.held[start..]) {
-                    Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            self.held.truncate(start + *read.as_ref().unwrap_or(&0));
-            if read? == 0 {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let missing = target.saturating_sub(self.held.len());
+        self.held.reserve(missing);
+        // Reads into what is reserved, without clearing it first.
+        let read = reader.take(missing as u64).read_to_end(&mut self.held)?;
+        Ok(read == missing)
     }
 
     /// Sends the whole records that are held; at the end also one without a newline.
@@ -248,10 +236,10 @@ impl Splitter {
         if cut == 0 {
             return self.hold_within_limit();
         }
-        let rest = self.held.split_off(cut);
-        let mut next = Vec::with_capacity(self.limits.chunk_bytes);
-        next.extend_from_slice(&rest);
-        let bytes = Bytes::from(std::mem::replace(&mut self.held, next));
+        let mut next = buffers::take(self.limits.chunk_bytes);
+        next.extend_from_slice(&self.held[cut..]);
+        self.held.truncate(cut);
+        let bytes = buffers::lend(std::mem::replace(&mut self.held, next));
         let mut records = Vec::new();
         let mut start = 0;
         let ends = memchr::memchr_iter(b'\n', &bytes).filter(|_| !whole).chain([bytes.len()]);
@@ -296,7 +284,7 @@ impl Splitter {
         if self.held.len() <= self.limits.record_bytes {
             return Flow::On;
         }
-        let bytes = Bytes::from(std::mem::take(&mut self.held));
+        let bytes = buffers::lend(std::mem::take(&mut self.held));
         let length = bytes.len();
         let record = RawRecord {
             position: Position { lane: self.lane, offset: self.offset },

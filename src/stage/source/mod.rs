@@ -5,6 +5,7 @@
 //! its input). A record counts as done when [`Committer::commit`] names a position behind it; a source may forget it only
 //! then. Whatever was sent and not committed is sent again after a restart.
 
+mod buffers;
 pub mod file;
 pub mod http;
 pub mod kafka;

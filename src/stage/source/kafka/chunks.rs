@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
+use super::super::buffers;
 use super::options::Limits;
 use crate::clock::Instant;
 use crate::model::{Chunk, Lane, Position, RawRecord};
@@ -36,7 +35,7 @@ impl Builder {
     pub(super) fn push(&mut self, position: Position, payload: &[u8], time_ms: Option<i64>, cluster: Option<Arc<str>>) {
         if self.opened.is_none() {
             self.opened = Some(Instant::now());
-            self.bytes.reserve(self.room);
+            self.bytes = buffers::take(self.room);
         }
         let start = self.bytes.len();
         self.bytes.extend_from_slice(payload);
@@ -67,7 +66,7 @@ impl Builder {
         self.room = (self.bytes.len() + self.bytes.len() / 8).clamp(FIRST_ROOM, self.limits.bytes.max(FIRST_ROOM));
         let records = Vec::with_capacity(self.records.len().min(self.limits.records));
         Some(Chunk {
-            bytes: Bytes::from(std::mem::take(&mut self.bytes)),
+            bytes: buffers::lend(std::mem::take(&mut self.bytes)),
             records: std::mem::replace(&mut self.records, records),
             lanes: Arc::clone(lanes),
             ended: Vec::new(),
