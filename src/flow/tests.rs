@@ -120,6 +120,7 @@ impl Bench {
             dead_letters: Some(Box::new(self.letters.clone())),
             workers,
             state: None,
+            exchange: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

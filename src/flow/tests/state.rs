@@ -133,6 +133,7 @@ fn live(
         dead_letters: None,
         workers: 2,
         state,
+        exchange: None,
         checkpoint_interval: Duration::from_millis(1),
         metrics: Metrics::new(),
         health: Health::new(),

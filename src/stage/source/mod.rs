@@ -68,6 +68,12 @@ pub trait Committer: Send + Sync {
     fn holds(&self, _lane: &str) -> Option<bool> {
         None
     }
+
+    /// All lanes that instances of a group share, by name, and whether each is read here now; also those that have not
+    /// brought anything yet. Empty where nothing is shared.
+    fn lanes(&self) -> Vec<(String, bool)> {
+        Vec::new()
+    }
 }
 
 /// For sources that have nothing to remember, such as files that are read once.

@@ -33,6 +33,10 @@ impl Committer for GroupCommitter {
     fn holds(&self, lane: &str) -> Option<bool> {
         self.0.holds(lane)
     }
+
+    fn lanes(&self) -> Vec<(String, bool)> {
+        self.0.lanes()
+    }
 }
 
 /// Starts the thread; it ends when the ledger is closed or the consumer is gone.

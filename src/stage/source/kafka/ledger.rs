@@ -4,6 +4,7 @@
 //! while the partition is ours, and only if this process handed on everything before it since it got the partition:
 //! acknowledgements that come after a partition was lost and regained never move it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Ledger {
 struct Table {
     /// By lane.
     entries: Vec<Entry>,
+    /// Topics and how many partitions each had at the start.
+    topics: Vec<(String, i32)>,
     closed: bool,
 }
 
@@ -83,6 +86,22 @@ impl Ledger {
         let entries = &self.table().entries;
         let found = entries.iter().find(|entry| &*entry.topic == topic && entry.partition == partition);
         (!entries.is_empty()).then(|| found.is_some_and(|entry| entry.owned))
+    }
+
+    /// Tells of all partitions that the group shares.
+    pub(super) fn share(&self, topics: impl IntoIterator<Item = (String, i32)>) {
+        self.table().topics = topics.into_iter().collect();
+    }
+
+    /// All partitions that the group shares by the names of their lanes, and whether each is ours.
+    pub(super) fn lanes(&self) -> Vec<(String, bool)> {
+        let table = self.table();
+        let each = table.topics.iter().flat_map(|(topic, count)| (0..*count).map(move |one| format!("{topic}/{one}")));
+        let mut lanes: BTreeMap<String, bool> = each.map(|lane| (lane, false)).collect();
+        for entry in table.entries.iter().filter(|entry| entry.owned) {
+            lanes.insert(format!("{}/{}", entry.topic, entry.partition), true);
+        }
+        lanes.into_iter().collect()
     }
 
     pub(super) fn disown(&self, lane: LaneId) {
@@ -245,6 +264,15 @@ mod tests {
         ledger.disown(0);
         assert_eq!(ledger.holds("t/0"), Some(false));
         assert_eq!(ledger.holds("no lane"), None);
+    }
+
+    #[test]
+    fn partitions_are_known_before_they_bring_anything() {
+        let ledger = ledger();
+        ledger.share([("t".to_owned(), 2)]);
+        assert_eq!(ledger.lanes(), [("t/0".to_owned(), true), ("t/1".to_owned(), false)]);
+        ledger.disown(0);
+        assert!(ledger.lanes().iter().all(|(_, own)| !own));
     }
 
     #[test]
