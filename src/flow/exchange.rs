@@ -18,15 +18,13 @@ use crate::stage::exchange::{
     partition_of,
 };
 use crate::stage::memory::{Meanings, Memory};
-use crate::stage::source::Committer;
+use crate::stage::source::{Committer, SharedLane};
 use crate::telemetry::{ExchangeRefused, Metrics};
 
 /// Time between tides: by so much windows close later than in place.
 pub const TIDE_EVERY: Duration = Duration::from_millis(500);
-/// A lane of which nothing came for so long, while nothing else waits, has nothing.
-const QUIET: Duration = Duration::from_secs(1);
-/// Records that arrived at the broker so short a time ago are the present.
-const PRESENT_MS: i64 = 5_000;
+/// A lane that brought something so short a time ago is not held up by whatever waits to be taken in.
+const PRESENT: Duration = Duration::from_secs(5);
 
 /// The sending end of an exchange.
 #[derive(Debug)]
@@ -38,8 +36,6 @@ pub struct Exchange {
     lanes: BTreeMap<(usize, LaneId), Progress>,
     /// By source: its name in the exchange.
     sources: Vec<String>,
-    /// When each lane became ours, for those that have not brought anything.
-    held: BTreeMap<(usize, String), Instant>,
     metrics: Metrics,
 }
 
@@ -49,8 +45,7 @@ struct Progress {
     name: Arc<str>,
     next: u64,
     newest_us: Option<i64>,
-    /// Newest time that the transport gave a record, and when that record was here.
-    arrived_ms: Option<i64>,
+    /// When it last brought something.
     at: Instant,
     /// Since the last tide.
     clusters: BTreeMap<String, (i64, i64)>,
@@ -60,7 +55,7 @@ impl Exchange {
     /// `sources` are the names of all sources but the exchange's own.
     pub fn new(topic: InternalTopic, memory: Memory, sources: Vec<String>, metrics: Metrics) -> Exchange {
         let meanings = memory.meanings();
-        Exchange { topic, memory, meanings, lanes: BTreeMap::new(), sources, held: BTreeMap::new(), metrics }
+        Exchange { topic, memory, meanings, lanes: BTreeMap::new(), sources, metrics }
     }
 
     /// The columns of rows that are kept.
@@ -110,17 +105,9 @@ impl Exchange {
     fn note(&mut self, source: usize, outcome: &Outcome) {
         for (lane, next) in &outcome.next {
             let Some(name) = outcome.lanes.get(*lane as usize).map(|lane| Arc::clone(&lane.name)) else { continue };
-            let arrived_ms = outcome.arrived_ms.get(lane).copied();
-            let new = || Progress {
-                name,
-                next: 0,
-                newest_us: None,
-                arrived_ms,
-                at: Instant::now(),
-                clusters: BTreeMap::new(),
-            };
+            let new = || Progress { name, next: 0, newest_us: None, at: Instant::now(), clusters: BTreeMap::new() };
             let progress = self.lanes.entry((source, *lane)).or_insert_with(new);
-            (progress.next, progress.arrived_ms, progress.at) = (*next, arrived_ms, Instant::now());
+            (progress.next, progress.at) = (*next, Instant::now());
         }
         for heard in &outcome.heard {
             let Some(progress) = self.lanes.get_mut(&(source, heard.lane)) else { continue };
@@ -158,19 +145,20 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`Exchange::settle`].
-    pub async fn tide(&mut self, committers: &[Arc<dyn Committer>], is_idle: bool, now_ms: i64) -> Result<(), Error> {
+    pub async fn tide(&mut self, committers: &[Arc<dyn Committer>], is_idle: bool) -> Result<(), Error> {
         self.settle().await?;
         let mut tide = Tide::default();
-        for (source, name) in self.sources.clone().iter().enumerate() {
+        for (source, name) in self.sources.iter().enumerate() {
             let Some(committer) = committers.get(source) else { continue };
             let lanes = committer.lanes();
-            let is_own = |lane: &str| lanes.iter().any(|(name, own)| *own && name == lane);
-            self.held.retain(|(known, lane), _| *known != source || is_own(lane));
+            let is_own = |lane: &str| lanes.iter().any(|one| one.is_own && one.name == lane);
             self.lanes.retain(|(known, _), progress| *known != source || is_own(&progress.name));
-            for (lane, _) in lanes.iter().filter(|(_, own)| *own) {
-                tide.lanes.push(self.lane_tide((source, name), lane, is_idle, now_ms));
+            for lane in lanes.iter().filter(|lane| lane.is_own) {
+                let progress =
+                    self.lanes.iter_mut().find(|((of, _), one)| *of == source && *one.name == *lane.name.as_str());
+                tide.lanes.push(lane_tide(name, lane, progress.map(|(_, progress)| progress), is_idle));
             }
-            tide.all.insert(name.clone(), lanes.into_iter().map(|(lane, _)| lane).collect());
+            tide.all.insert(name.clone(), lanes.into_iter().map(|lane| lane.name).collect());
         }
         if tide.lanes.is_empty() {
             return Ok(());
@@ -184,26 +172,6 @@ impl Exchange {
         Ok(())
     }
 
-    fn lane_tide(&mut self, (source, name): (usize, &str), lane: &str, is_idle: bool, now_ms: i64) -> LaneTide {
-        let since = *self.held.entry((source, lane.to_owned())).or_insert_with(Instant::now);
-        let progress = self.lanes.iter_mut().find(|((of, _), one)| *of == source && &*one.name == lane);
-        let Some((_, progress)) = progress else {
-            let current = is_idle && since.elapsed() >= QUIET;
-            let (source, lane) = (name.to_owned(), lane.to_owned());
-            return LaneTide { source, lane, next: None, newest_us: None, current, clusters: BTreeMap::new() };
-        };
-        let is_present = progress.arrived_ms.is_some_and(|ms| now_ms - ms <= PRESENT_MS);
-        let is_quiet = is_idle && progress.at.elapsed() >= QUIET && since.elapsed() >= QUIET;
-        LaneTide {
-            source: name.to_owned(),
-            lane: lane.to_owned(),
-            next: Some(progress.next),
-            newest_us: progress.newest_us,
-            current: is_present || is_quiet,
-            clusters: std::mem::take(&mut progress.clusters),
-        }
-    }
-
     /// Waits until everything that was sent is stored. What the topic refuses for its size is told as a gap.
     ///
     /// # Errors
@@ -214,6 +182,24 @@ impl Exchange {
         }
         Ok(())
     }
+}
+
+fn lane_tide(source: &str, lane: &SharedLane, progress: Option<&mut Progress>, is_idle: bool) -> LaneTide {
+    let mut tide = LaneTide {
+        source: source.to_owned(),
+        lane: lane.name.clone(),
+        next: None,
+        newest_us: None,
+        // What waits here is not known to be of the present.
+        current: lane.is_current && is_idle,
+        clusters: BTreeMap::new(),
+    };
+    if let Some(progress) = progress {
+        (tide.next, tide.newest_us) = (Some(progress.next), progress.newest_us);
+        tide.current = lane.is_current && (is_idle || progress.at.elapsed() < PRESENT);
+        tide.clusters = std::mem::take(&mut progress.clusters);
+    }
+    tide
 }
 
 /// Where a cluster begins in a chunk.

@@ -368,7 +368,10 @@ impl Sequencer {
                 (lane, written, covered) = share_written(&mut self.shared) => self.settle_share(lane, &written, covered)?,
                 _ = tides.tick(), if self.shared.is_some() => self.tide(outcomes.is_empty()).await?,
                 // Before the outcomes, which under load are always there.
-                _ = ticks.tick() => self.checkpoint(false).await?,
+                _ = ticks.tick() => {
+                    self.pass_time(outcomes.is_empty()).await?;
+                    self.checkpoint(false).await?;
+                },
                 numbered = outcomes.recv() => match numbered {
                     Some(numbered) => self.in_order(numbered).await?,
                     None => break,
@@ -427,6 +430,15 @@ impl Sequencer {
             self.remember(&findings, at_once).await?;
         }
         Ok(())
+    }
+
+    /// Lets lanes that are silent for long hold nothing back, where that is not because something waits: here
+    /// (`is_idle`: nothing does), or where it is read from.
+    async fn pass_time(&mut self, is_idle: bool) -> Result<(), RunError> {
+        let is_current = is_idle && self.held.is_empty() && self.committers.iter().all(|one| one.is_current());
+        let Some(memory) = self.memory.as_mut().filter(|_| is_current) else { return Ok(()) };
+        let findings = memory.idle(clock::now_us());
+        self.remember(&findings, Vec::new()).await
     }
 
     /// Tells what detections with memory have found, and what is found among alerts: these, and those that came at once

@@ -1,5 +1,6 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod idle;
 mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -42,8 +42,6 @@ pub struct Outcome {
     pub heard: Vec<Heard>,
     /// Lanes that end with this chunk.
     pub ended: Vec<LaneId>,
-    /// By lane: newest time that the transport gave a record, milliseconds since the epoch; only with an exchange.
-    pub arrived_ms: BTreeMap<LaneId, i64>,
     /// What the records of an exchange say; in order.
     pub exchanged: Vec<Exchanged>,
     pub dead_letters: Vec<DeadLetter>,
@@ -129,10 +127,6 @@ impl Worker {
         let mut outcome = worked.unwrap_or_else(|_| self.one_by_one(source, chunk));
         outcome.ended.clone_from(&chunk.ended);
         outcome.lanes = Arc::clone(&chunk.lanes);
-        if self.exchange.is_some() {
-            let arrived = chunk.records.iter().filter_map(|record| Some((record.position.lane, record.time_ms?)));
-            outcome.arrived_ms = arrived.collect();
-        }
         outcome
     }
 
@@ -188,7 +182,6 @@ impl Worker {
             kept: kept.into_iter().collect(),
             heard,
             ended: Vec::new(),
-            arrived_ms: BTreeMap::new(),
             exchanged: Vec::new(),
             dead_letters: std::mem::take(&mut batch.dead_letters),
             counts: batch.counts,

@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{LiveSource, RunError, Sequencer};
-use crate::clock;
 use crate::flow::exchange::Exchange;
 use crate::flow::keeping::{self, Covered, Written};
 use crate::flow::shares::{Places, Share, ShareOptions};
@@ -175,7 +174,7 @@ impl Sequencer {
     pub(super) async fn tide(&mut self, is_idle: bool) -> Result<(), RunError> {
         let Some(shared) = &mut self.shared else { return Ok(()) };
         let is_idle = is_idle && self.held.is_empty();
-        shared.out.tide(&self.committers, is_idle, clock::now_ms()).await.map_err(RunError::Exchange)
+        shared.out.tide(&self.committers, is_idle).await.map_err(RunError::Exchange)
     }
 
     /// The updates that have gathered in shares, and whatever was sent is stored.

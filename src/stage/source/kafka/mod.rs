@@ -84,7 +84,9 @@ impl KafkaSource {
         if source.options.until_end {
             source.note_ends(&counts)?;
         }
-        Ok((source, Arc::new(GroupCommitter(ledger))))
+        // Two measurements and a half, as one may come late.
+        let valid = source.options.lag_every.saturating_mul(5) / 2;
+        Ok((source, Arc::new(GroupCommitter { ledger, valid })))
     }
 
     fn note_ends(&mut self, counts: &[i32]) -> Result<(), SourceError> {
