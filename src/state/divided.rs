@@ -77,6 +77,8 @@ mod tests {
         divide(&store, &division_of(8)).await.expect("new");
         divide(&store, &division_of(8)).await.expect("the same");
         assert_eq!(division(&store).await.expect("there"), Some(division_of(8)));
+        let error = crate::state::inspect(&store).await.expect_err("it has no epochs itself").to_string();
+        assert!(error.contains("one of its 8 places"), "{error}");
         let error = divide(&store, &division_of(9)).await.expect_err("another number").to_string();
         assert!(error.contains("`t` with 8 partitions") && error.contains("`t` with 9"), "{error}");
     }

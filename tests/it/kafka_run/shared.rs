@@ -106,6 +106,7 @@ struct Group {
     state: String,
     detections: String,
     exchange: String,
+    topic: String,
     records: Vec<Record>,
     expected: Findings,
 }
@@ -122,7 +123,7 @@ impl Group {
             broker.address
         );
         let place = Place::new(broker, "");
-        Group { _folder: folder, place, state, detections, exchange, records, expected }
+        Group { _folder: folder, place, state, detections, exchange, topic, records, expected }
     }
 
     fn run(&self) -> Process {
@@ -198,4 +199,67 @@ fn one_three_and_one_instances_with_kills_find_what_a_run_over_a_file_finds() {
     assert!(ended.log.contains("state_restored"), "{}", ended.log);
     group.assert_found(broker);
     println!("{} findings over {} records", group.expected.0.len(), group.records.len());
+}
+
+#[test]
+fn an_owner_that_was_stopped_for_long_changes_nothing_when_it_wakes() {
+    let broker = broker_or_return!(broker::plain());
+    let group = Group::new(broker);
+    let mut slices = group.records.chunks(group.records.len().div_ceil(4));
+    let mut more = || broker.produce(&group.place.topic, slices.next().expect("four slices"));
+    more();
+    let mut sleeper = group.run();
+    sleeper.until("all shares", |process| shares(process) == f64::from(SHARES));
+    sleeper.until("a commit", |_| group.place.committed(broker) > 0);
+    more();
+    sleeper.signal("-STOP");
+    // What nobody of us has sent is a dead letter, and its neighbours are read.
+    let strange = |partition| [Record::to(partition, *b"KTX1 and no more"), Record::to(partition, *b"")];
+    let strange: Vec<Record> = (0..SHARES).flat_map(strange).collect();
+    broker.produce(&group.topic, &strange);
+    let mut owner = group.run();
+    owner.until("all shares", |process| shares(process) == f64::from(SHARES));
+    more();
+    std::thread::sleep(Duration::from_secs(3));
+    sleeper.signal("-CONT");
+    std::thread::sleep(Duration::from_secs(2));
+    more();
+    group.until_found(broker, &mut owner);
+    assert_eq!(owner.metric("kubetide_dead_letters_total").map(|count| count >= 2.0), Some(true));
+    let woken = sleeper.ended();
+    assert!(woken.is_none_or(|status| status.code() == Some(3)), "{woken:?}\n{}", sleeper.log());
+    println!("the one that slept: {woken:?}");
+    owner.terminate();
+    owner.wait().assert_success();
+    group.assert_found(broker);
+}
+
+#[test]
+fn an_exchange_that_does_not_fit_is_one_clear_error() {
+    let broker = broker_or_return!(broker::plain());
+    let folder = tempfile::tempdir().expect("a folder");
+    let detections = detections(folder.path());
+    let state = folder.path().join("state").display().to_string();
+    let (source, topic) = (broker.topic("audit", 1, &[]), broker.topic("memory", 3, &[]));
+    let at = |topic: &str| format!("kafka://{}/{topic}", broker.address);
+    let run = |exchange: Option<&str>, state: &str| {
+        let source = at(&source);
+        let mut arguments = vec![source.as_str(), "--no-shipped", "--detections", &detections, "--http", "off"];
+        arguments.extend(["--state", state]);
+        arguments.extend(exchange.iter().flat_map(|exchange| ["--exchange", exchange]));
+        Process::run(&arguments)
+    };
+    let fails = |exchange: Option<&str>, state: &str, part: &str| {
+        let ended = run(exchange, state).wait();
+        assert_eq!(ended.status.code(), Some(3), "{}", ended.log);
+        assert!(ended.log.contains(part), "{part}: {}", ended.log);
+    };
+    fails(Some(&format!("{}?partitions=4", at(&topic))), &state, "has 3, not 4");
+    fails(Some(&at(&topic)), "off", "a place that all instances reach");
+    let mut good = run(Some(&at(&topic)), &state);
+    good.until("a start", |process| process.log().contains("memory is shared"));
+    good.kill();
+    fails(None, &state, "is divided between instances");
+    let other = broker.topic("memory", 4, &[]);
+    fails(Some(&at(&other)), &state, &format!("was made for topic `{topic}` with 3 partitions"));
 }
