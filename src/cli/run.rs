@@ -538,7 +538,7 @@ fn open_source(
         record_bytes: config.limits.decompressed_bytes,
     };
     if url == "-" {
-        return Ok(live(Box::new(FileSource::stdin(limits, cluster)), Arc::new(NoCommit), "stdin"));
+        return Ok(live(Box::new(FileSource::stdin(limits, cluster)), Arc::new(NoCommit::Ends), "stdin"));
     }
     let path = url.strip_prefix("file://").unwrap_or(url);
     if let Some((scheme, _)) = path.split_once("://") {
@@ -548,7 +548,8 @@ fn open_source(
         )));
     }
     let files = FileSource::open(path, source.follow, limits, cluster).map_err(|error| failed(&error))?;
-    Ok(live(Box::new(files), Arc::new(NoCommit), path))
+    let committer = if source.follow { NoCommit::GoesOn } else { NoCommit::Ends };
+    Ok(live(Box::new(files), Arc::new(committer), path))
 }
 
 /// What the configuration says about a listener's token and certificate; the address's own options win.

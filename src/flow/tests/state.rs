@@ -121,7 +121,7 @@ fn live(
         source: Box::new(part),
         committer: match &state {
             Some(_) => Arc::new(Covered(place.to_owned())),
-            None => Arc::new(crate::stage::source::NoCommit),
+            None => Arc::new(crate::stage::source::NoCommit::Ends),
         },
         settings: SourceSettings::default(),
     };

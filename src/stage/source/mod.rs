@@ -92,12 +92,21 @@ pub struct SharedLane {
 }
 
 /// For sources that have nothing to remember, such as files that are read once.
-#[derive(Debug)]
-pub struct NoCommit;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCommit {
+    /// Its input has an end: until then it is silent only where somebody is slow.
+    Ends,
+    /// Its input goes on: a file that is followed.
+    GoesOn,
+}
 
 impl Committer for NoCommit {
     fn commit(&self, _next: &[Position]) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    fn is_current(&self) -> bool {
+        *self == NoCommit::GoesOn
     }
 }
 
