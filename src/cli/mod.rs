@@ -12,6 +12,7 @@ pub mod new;
 pub mod pack;
 pub mod reference;
 pub mod run;
+mod run_exchange;
 mod run_state;
 pub mod schema;
 pub mod state;

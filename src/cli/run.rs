@@ -11,7 +11,7 @@ use serde_json::json;
 use super::config::ConfigArgs;
 use super::exit::Failure;
 use super::pack::load_pack;
-use super::run_state;
+use super::{run_exchange, run_state};
 use crate::clock;
 use crate::config::{self, Config, Secret, SourceConfig};
 use crate::detection::DetectionSet;
@@ -85,6 +85,9 @@ pub struct RunArgs {
     /// folder in the user's state directory)
     #[arg(long, value_name = "URL")]
     state: Option<String>,
+    /// Share what is remembered with the other instances of the group, by this topic: `kafka://host:port/topic`
+    #[arg(long, value_name = "URL")]
+    exchange: Option<String>,
     /// Worker threads (default: one a core)
     #[arg(long, value_name = "N")]
     workers: Option<usize>,
@@ -208,6 +211,9 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     if args.no_shipped {
         layers.flag("--no-shipped", "detections.shipped", json!(false));
     }
+    if let Some(exchange) = &args.exchange {
+        layers.flag("--exchange", "exchange", json!(exchange));
+    }
     if let Some(workers) = args.workers {
         layers.flag("--workers", "workers", json!(workers));
     }
@@ -253,10 +259,13 @@ async fn start(
         Some(url) => Some(open_dead_letters(config, &url, &metrics).await?),
         None => None,
     };
-    let state = run_state::open(config).await?;
+    let exchange = run_exchange::open(config, &kafka_properties(config), &metrics, &health).await?;
+    // Shared memory has its own; positions are the group's.
+    let state = if exchange.is_some() { None } else { run_state::open(config).await? };
     let positions = state.as_ref().map(|state| state.image.positions.clone()).unwrap_or_default();
     let sources = open_sources(config, &metrics, &health, &positions).await?;
-    sources.iter().for_each(|source| metrics.register_source(&source.name));
+    let all = sources.iter().chain(exchange.as_ref().map(|exchange| &exchange.source));
+    all.for_each(|source| metrics.register_source(&source.name));
     // Held until the run has ended.
     let (state, _lock) = state.map_or((None, None), |state| (Some((state.snapshots, state.image)), state.lock));
     let run = Live {
@@ -275,6 +284,7 @@ async fn start(
         workers: config.worker_count().get(),
         checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
         state,
+        exchange,
         metrics,
         health: health.clone(),
         stop: stop.clone(),
@@ -291,6 +301,8 @@ async fn start(
         | RunError::Sink { .. }
         | RunError::Overdue { .. }
         | RunError::State(_)
+        | RunError::Exchange(_)
+        | RunError::Overtaken { .. }
         | RunError::Internal(_) => Failure::environment(error.to_string()),
     })
 }
@@ -526,7 +538,7 @@ fn open_source(
         record_bytes: config.limits.decompressed_bytes,
     };
     if url == "-" {
-        return Ok(live(Box::new(FileSource::stdin(limits, cluster)), Arc::new(NoCommit), "stdin"));
+        return Ok(live(Box::new(FileSource::stdin(limits, cluster)), Arc::new(NoCommit::Ends), "stdin"));
     }
     let path = url.strip_prefix("file://").unwrap_or(url);
     if let Some((scheme, _)) = path.split_once("://") {
@@ -536,7 +548,8 @@ fn open_source(
         )));
     }
     let files = FileSource::open(path, source.follow, limits, cluster).map_err(|error| failed(&error))?;
-    Ok(live(Box::new(files), Arc::new(NoCommit), path))
+    let committer = if source.follow { NoCommit::GoesOn } else { NoCommit::Ends };
+    Ok(live(Box::new(files), Arc::new(committer), path))
 }
 
 /// What the configuration says about a listener's token and certificate; the address's own options win.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::exit::Failure;
 use crate::config::{Config, StatePlace};
 use crate::flow::snapshots::Snapshots;
-use crate::state::{Image, StateStore};
+use crate::state::{Division, Image, StateStore, division};
 
 /// Processes on one machine that may use the default place side by side.
 const PLACES_MAX: usize = 64;
@@ -29,7 +29,16 @@ pub struct Opened {
 pub async fn open(config: &Config) -> Result<Option<Opened>, Failure> {
     let (store, lock) = match config.state_place(|name| std::env::var(name).ok()) {
         StatePlace::Nowhere => return Ok(None),
-        StatePlace::Given(address) => (StateStore::open(&address)?, None),
+        StatePlace::Given(address) => {
+            let store = StateStore::open(&address)?;
+            if let Some(Division { topic, .. }) = division(&store).await? {
+                return Err(Failure::environment(format!(
+                    "state at {address}: it is divided between instances that share `exchange` topic {topic}; set \
+                     `exchange`, or give `state` another place"
+                )));
+            }
+            (store, None)
+        }
         StatePlace::Default(base) => {
             let found = free_place(&base).map_err(|error| error.to_string()).and_then(|(path, lock)| {
                 let store = StateStore::open(&path.display().to_string()).map_err(|error| error.to_string())?;

@@ -53,6 +53,11 @@ pub struct Config {
     /// Time between snapshots of it. Positions are committed with a snapshot, so this much is read again after a crash.
     #[schemars(range(min = 1_000, max = 3_600_000))]
     pub snapshot_interval_ms: u64,
+    /// With several instances of one group: the topic by which they share what detections with memory remember, such as
+    /// `kafka://host:port/kubetide-memory`. Each cluster's memory is then kept by one of them, whichever reads its events,
+    /// and moves with its partition. Made where it is missing, with 16 partitions or `?partitions=N`. Needs `state` at a
+    /// place that all instances reach. Where absent, each remembers what it reads itself.
+    pub exchange: Option<Address>,
     /// Metrics and health pages.
     pub http: HttpConfig,
     /// Log lines, which go to standard error.
@@ -77,6 +82,7 @@ impl Default for Config {
             idle_ms: 60_000,
             state: None,
             snapshot_interval_ms: 30_000,
+            exchange: None,
             http: HttpConfig::default(),
             log: LogConfig::default(),
             limits: LimitsConfig::default(),

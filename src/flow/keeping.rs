@@ -85,6 +85,11 @@ impl Keeping {
         }
     }
 
+    /// The lanes, for whoever is told their names and positions.
+    pub fn lanes(&mut self) -> &mut Lanes {
+        &mut self.lanes
+    }
+
     /// Leaves in memory's watermarks only lanes that are read here.
     pub fn retain_lanes(&self, memory: &mut Memory, committers: &[Arc<dyn Committer>]) {
         let is_held = |source: usize, lane: &str| committers.get(source).is_none_or(|c| c.holds(lane) != Some(false));

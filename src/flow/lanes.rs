@@ -48,6 +48,22 @@ impl Lanes {
         Some(name)
     }
 
+    /// Gives a lane its names, where these come with it.
+    pub fn know(&mut self, source: usize, id: LaneId, name: LaneName) {
+        self.names.insert((source, id), name);
+    }
+
+    /// Notes that everything before `offset` of a lane is part of the state; never goes back.
+    pub fn reach(&mut self, (source, lane): &LaneName, offset: u64) {
+        let known = self.positions.entry(source.clone()).or_default().entry(lane.clone()).or_default();
+        *known = offset.max(*known);
+    }
+
+    /// Up to where a lane is part of the state; nothing where it is not known.
+    pub fn reached(&self, (source, lane): &LaneName) -> Option<u64> {
+        self.positions.get(source)?.get(lane).copied()
+    }
+
     /// Notes that everything before `offset` is part of the state.
     pub fn advance(&mut self, source: usize, id: LaneId, offset: u64) {
         if let Some((source, lane)) = self.names.get(&(source, id)) {

@@ -10,13 +10,20 @@
 //! beyond: sinks, then the snapshot, then the sources. Snapshots are rarer than checkpoints and are written beside the
 //! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
+mod shared;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::shared::Sharing;
+use self::shared::{Shared, share_written};
+use super::exchange::{Exchange, TIDE_EVERY};
 use super::keeping::{self, Covered, Keeping};
+use super::lanes::SourceNames;
+use super::shares::ShareOptions;
 use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
 use crate::clock::{self, Instant};
@@ -26,7 +33,7 @@ use crate::model::{
 };
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
-use crate::stage::memory::{Memory, MemoryOptions};
+use crate::stage::memory::{Memory, MemoryCounts, MemoryOptions};
 use crate::stage::sink::{AlertSink, DeadLetterSink, Outbox, SinkError, Whose};
 use crate::stage::source::{Committer, Message, Source, SourceError, Stop, intakes};
 use crate::state::{Image, StateError};
@@ -68,6 +75,9 @@ pub struct Live {
     pub checkpoint_interval: Duration,
     /// What outlives the run, and what an earlier one has left; `None` keeps nothing.
     pub state: Option<(Snapshots, Image)>,
+    /// How memory is shared with the other instances of the group; it then has state of its own. `None` remembers what
+    /// this process reads.
+    pub exchange: Option<Sharing>,
     pub metrics: Metrics,
     pub health: Health,
     pub stop: Stop,
@@ -110,6 +120,13 @@ pub enum RunError {
     Overdue { name: String },
     #[error("{0}")]
     State(StateError),
+    #[error("exchange: {0}")]
+    Exchange(crate::kafka::Error),
+    #[error(
+        "the memory of partition {partition} was taken over by another instance while the group still gives it to this \
+         one ({reason}); a restart settles whose it is"
+    )]
+    Overtaken { partition: String, reason: String },
     #[error("{0}")]
     Internal(String),
 }
@@ -129,17 +146,37 @@ impl Live {
     /// sink could make it durable.
     pub async fn run(self) -> Result<Summary, RunError> {
         let started = Instant::now();
-        let (sources, settings, committers, names) = split(self.sources);
+        let mut all = self.sources;
+        let (sharing, own) = match self.exchange.filter(|_| self.set.detections.iter().any(|one| one.memory.is_some()))
+        {
+            Some(Sharing { topic, source, places }) => {
+                all.push(source);
+                (Some((topic, places)), all.len() - 1)
+            }
+            None => (None, 0),
+        };
+        let (sources, settings, committers, names) = split(all);
         let (handles, outlet) = intakes(sources.len(), self.workers);
         let (results, outcomes) = mpsc::channel(self.workers);
         let mut memory = memory_of(&self.set, &self.memory_options);
         let subjects = self.set.detections.iter().any(|detection| detection.reads_alerts());
-        let mut stage = AlertStage::new(Arc::clone(&self.set), AlertOptions { subjects, ..self.alert_options });
+        let alert_options = AlertOptions { subjects, ..self.alert_options };
+        let mut stage = AlertStage::new(Arc::clone(&self.set), alert_options.clone());
+        let shared = sharing.and_then(|(topic, places)| {
+            let mut fronts = SourceNames::default();
+            let fronts = names.iter().take(own).map(|name| fronts.next(name)).collect();
+            let out = Exchange::new(topic, memory.take()?, fronts, self.metrics.clone());
+            let (set, metrics) = (Arc::clone(&self.set), self.metrics.clone());
+            let options = ShareOptions { set, memory: self.memory_options, alerts: alert_options, metrics };
+            Some(Shared::new(out, own, places, options))
+        });
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
+        let need = memory.as_ref().map(Memory::need).or_else(|| shared.as_ref().map(|shared| shared.out().need()));
+        let exchange = shared.as_ref().map(|shared| (shared.source(), Arc::new(shared.out().numbers())));
         let worker =
-            || Worker::new(Arc::clone(&self.evaluator), &settings, memory.as_ref().map(|m| Arc::clone(m.need())));
+            || Worker::new(Arc::clone(&self.evaluator), &settings, need.cloned()).with_exchange(exchange.clone());
         spawn_workers(self.workers, outlet.work, results, worker);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
@@ -149,6 +186,7 @@ impl Live {
         let mut sequencer = Sequencer {
             stage,
             memory,
+            shared,
             keeping,
             unsaved: None,
             set: self.set,
@@ -186,7 +224,7 @@ impl Live {
 }
 
 /// The memories of a set's detections.
-fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
+pub(super) fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
     let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
     Memory::new(&set.detections, excepted, options)
 }
@@ -263,6 +301,8 @@ struct Sequencer {
     set: Arc<DetectionSet>,
     stage: AlertStage,
     memory: Option<Memory>,
+    /// In place of the memory, where it is shared.
+    shared: Option<Shared>,
     keeping: Option<Keeping>,
     /// Why the last snapshot is not durable.
     unsaved: Option<StateError>,
@@ -299,6 +339,8 @@ impl Sequencer {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         ticks.tick().await;
+        let mut tides = tokio::time::interval(TIDE_EVERY);
+        tides.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ends = Ends::new(ended);
         let mut failure = None;
         loop {
@@ -323,8 +365,13 @@ impl Sequencer {
                     }
                 },
                 (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
+                (lane, written, covered) = share_written(&mut self.shared) => self.settle_share(lane, &written, covered)?,
+                _ = tides.tick(), if self.shared.is_some() => self.tide(outcomes.is_empty()).await?,
                 // Before the outcomes, which under load are always there.
-                _ = ticks.tick() => self.checkpoint(false).await?,
+                _ = ticks.tick() => {
+                    self.pass_time(outcomes.is_empty()).await?;
+                    self.checkpoint(false).await?;
+                },
                 numbered = outcomes.recv() => match numbered {
                     Some(numbered) => self.in_order(numbered).await?,
                     None => break,
@@ -359,6 +406,9 @@ impl Sequencer {
 
     async fn take(&mut self, numbered: Numbered) -> Result<(), RunError> {
         let Numbered { source, mut outcome, .. } = numbered;
+        if self.shared.is_some() {
+            return self.take_shared(source, outcome).await;
+        }
         self.count(source, &outcome);
         if let Some(keeping) = &mut self.keeping {
             keeping.advance(source, &outcome.next, &outcome.lanes, self.memory.as_mut());
@@ -382,6 +432,15 @@ impl Sequencer {
         Ok(())
     }
 
+    /// Lets lanes that are silent for long hold nothing back, where that is not because something waits: here
+    /// (`is_idle`: nothing does), or where it is read from.
+    async fn pass_time(&mut self, is_idle: bool) -> Result<(), RunError> {
+        let is_current = is_idle && self.held.is_empty() && self.committers.iter().all(|one| one.is_current());
+        let Some(memory) = self.memory.as_mut().filter(|_| is_current) else { return Ok(()) };
+        let findings = memory.idle(clock::now_us());
+        self.remember(&findings, Vec::new()).await
+    }
+
     /// Tells what detections with memory have found, and what is found among alerts: these, and those that came at once
     /// with the events.
     async fn remember(&mut self, findings: &[Finding], mut alerts: Vec<Alert>) -> Result<(), RunError> {
@@ -399,13 +458,17 @@ impl Sequencer {
     async fn tell(&mut self, findings: &[Finding]) -> Result<Vec<Alert>, RunError> {
         let mut all = Vec::new();
         for finding in findings {
-            let detection = &self.set.detections[finding.detection];
-            self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
+            self.count_finding(finding);
             let alerts = self.stage.remember(finding);
             self.deliver(&alerts).await?;
             all.extend(alerts);
         }
         Ok(all)
+    }
+
+    fn count_finding(&self, finding: &Finding) {
+        let detection = &self.set.detections[finding.detection];
+        self.metrics.detection_matched(&detection.id, detection.severity, finding.evidence.rows.num_rows() as u64);
     }
 
     async fn dead(&mut self, letters: &[DeadLetter]) -> Result<(), RunError> {
@@ -471,6 +534,7 @@ impl Sequencer {
     async fn flush(&mut self) -> Result<(), RunError> {
         let updates = self.stage.flush();
         self.deliver(&updates).await?;
+        self.flush_shared().await?;
         let durable = self.durable.flush().await;
         if let Err(error) = durable {
             self.metrics.emit(CheckpointFailed { error: &error.message });
@@ -495,6 +559,7 @@ impl Sequencer {
         } else {
             let covered = std::mem::take(&mut self.pending);
             self.commit(covered)?;
+            self.keep_shares(whole).await?;
         }
         self.tell_counts();
         self.tell_memory();
@@ -607,7 +672,7 @@ impl Sequencer {
 
     /// Publishes what the alert stage counts.
     fn tell_counts(&mut self) {
-        let counts = self.stage.counts();
+        let counts = self.alert_counts();
         self.summary.hidden = counts.hidden;
         self.metrics.matches_absorbed(AbsorbedTotals {
             suppressed: counts.suppressed,
@@ -629,19 +694,7 @@ impl Sequencer {
 
     /// Publishes what the memories hold, and warns of events that came too late for them.
     fn tell_memory(&mut self) {
-        let Some(memory) = &self.memory else { return };
-        let counts = memory.counts();
-        self.metrics.memory_counted(counts.kept, counts.duplicates, counts.late, counts.held);
-        let more = counts.late - self.summary.late;
-        if more > 0 {
-            tracing::warn!(
-                event = "events_late",
-                more,
-                total = counts.late,
-                "events came after the watermark had passed their time; detections with memory did not see them"
-            );
-        }
-        self.summary.late = counts.late;
+        let Some(memory) = &self.memory else { return self.tell_shares() };
         for (detection, size) in memory.sizes() {
             let id = &self.set.detections[detection].id;
             self.metrics.memory_holds(id, size.rows, size.keys, size.bytes, size.shed);
@@ -651,6 +704,22 @@ impl Sequencer {
         {
             self.metrics.watermark(oldest);
         }
+        let counts = memory.counts();
+        self.count_memory(counts);
+    }
+
+    fn count_memory(&mut self, counts: MemoryCounts) {
+        self.metrics.memory_counted(counts.kept, counts.duplicates, counts.late, counts.held);
+        let more = counts.late.saturating_sub(self.summary.late);
+        if more > 0 {
+            tracing::warn!(
+                event = "events_late",
+                more,
+                total = counts.late,
+                "events came after the watermark had passed their time; detections with memory did not see them"
+            );
+        }
+        self.summary.late = counts.late;
     }
 
     async fn close(&mut self) {

@@ -15,6 +15,7 @@ use crate::model::{
 };
 use crate::stage::batch::BatchBuilder;
 use crate::stage::evaluate::{Evaluator, Failure, Hit};
+use crate::stage::exchange::{self, Numbers, Sent};
 use crate::stage::format::{FormatOptions, Formats, native};
 use crate::stage::memory;
 
@@ -41,11 +42,23 @@ pub struct Outcome {
     pub heard: Vec<Heard>,
     /// Lanes that end with this chunk.
     pub ended: Vec<LaneId>,
+    /// What the records of an exchange say; in order.
+    pub exchanged: Vec<Exchanged>,
     pub dead_letters: Vec<DeadLetter>,
     pub counts: BatchCounts,
     pub failures: Vec<Failure>,
     pub decode_seconds: f64,
     pub evaluate_seconds: f64,
+}
+
+/// One record of an exchange.
+#[derive(Debug)]
+pub struct Exchanged {
+    pub position: Position,
+    /// The broker's clock, milliseconds since the epoch.
+    pub time_ms: i64,
+    /// `None` where it could not be read, and is a dead letter.
+    pub sent: Option<Sent>,
 }
 
 impl Outcome {
@@ -55,6 +68,7 @@ impl Outcome {
         self.matched.append(&mut other.matched);
         self.kept.append(&mut other.kept);
         self.heard.append(&mut other.heard);
+        self.exchanged.append(&mut other.exchanged);
         self.dead_letters.append(&mut other.dead_letters);
         self.failures.append(&mut other.failures);
         self.counts.add(&other.counts);
@@ -89,13 +103,20 @@ pub struct Worker {
     everything: Arc<Need>,
     /// What detections with memory keep of their rows; `None` where there are none.
     kept: Option<Arc<Need>>,
+    /// Number of the source that is an exchange, and detections as its records name them.
+    exchange: Option<(usize, Arc<Numbers>)>,
 }
 
 impl Worker {
     /// `kept` is what detections with memory keep of their rows, where there are such detections.
     pub fn new(evaluator: Arc<Evaluator>, sources: &[SourceSettings], kept: Option<Arc<Need>>) -> Worker {
         let sources = sources.iter().map(|source| (Formats::new(source.format.clone()), source.clone())).collect();
-        Worker { evaluator, sources, everything: Arc::new(Need::everything()), kept }
+        Worker { evaluator, sources, everything: Arc::new(Need::everything()), kept, exchange: None }
+    }
+
+    /// The source of this number is an exchange.
+    pub fn with_exchange(self, exchange: Option<(usize, Arc<Numbers>)>) -> Worker {
+        Worker { exchange, ..self }
     }
 
     /// Decodes and evaluates a chunk of the source of this index.
@@ -123,6 +144,9 @@ impl Worker {
     }
 
     fn work_whole(&mut self, source: usize, chunk: &Chunk) -> Outcome {
+        if let Some((_, numbers)) = self.exchange.as_ref().filter(|(exchange, _)| *exchange == source) {
+            return unpacked(chunk, numbers);
+        }
         let started = Instant::now();
         let mut batch = self.decode(source, chunk);
         let decode_seconds = started.elapsed_seconds();
@@ -158,6 +182,7 @@ impl Worker {
             kept: kept.into_iter().collect(),
             heard,
             ended: Vec::new(),
+            exchanged: Vec::new(),
             dead_letters: std::mem::take(&mut batch.dead_letters),
             counts: batch.counts,
             failures,
@@ -199,6 +224,32 @@ impl Worker {
         let (matches, failures) = self.evaluator.confirm(hits, &plain, |row| place[&row]);
         ((!matches.is_empty()).then_some(Again { picked, rows: plain, matches }), failures)
     }
+}
+
+/// Reads the records of an exchange.
+fn unpacked(chunk: &Chunk, numbers: &Numbers) -> Outcome {
+    let started = Instant::now();
+    let mut outcome = Outcome::default();
+    for record in &chunk.records {
+        let sent = exchange::decode(chunk.payload(record), numbers);
+        if let Err(reason) = &sent {
+            outcome.dead_letters.push(DeadLetter {
+                lane: Arc::clone(&chunk.lane(record).name),
+                offset: record.position.offset,
+                index: 0,
+                reason: RejectReason::UnknownFormat.as_str(),
+                detail: format!("a record of the exchange cannot be read: {reason}"),
+                bytes: chunk.bytes.slice(record.range.clone()),
+            });
+        }
+        outcome.next.insert(record.position.lane, record.position.offset + 1);
+        outcome.counts.records += 1;
+        outcome.counts.bytes += record.range.len() as u64;
+        let time_ms = record.time_ms.unwrap_or_default();
+        outcome.exchanged.push(Exchanged { position: record.position, time_ms, sent: sent.ok() });
+    }
+    outcome.decode_seconds = started.elapsed_seconds();
+    outcome
 }
 
 /// Rows of a batch that were decoded a second time, and what matched of them.

@@ -39,13 +39,20 @@ pub struct Consuming {
     metrics: Metrics,
     health: Health,
     name: String,
+    /// Whether its partitions are those of an exchange, and counted apart.
+    is_exchange: bool,
 }
 
 impl Consuming {
     /// `name` is the source's; it is connecting from now on.
     pub fn new(metrics: Metrics, health: Health, name: &str) -> Consuming {
         health.source(name, SourceState::Connecting(None));
-        Consuming { metrics, health, name: name.to_owned() }
+        Consuming { metrics, health, name: name.to_owned(), is_exchange: false }
+    }
+
+    /// As [`Consuming::new`], of an exchange.
+    pub fn of_exchange(metrics: Metrics, health: Health, name: &str) -> Consuming {
+        Consuming { is_exchange: true, ..Consuming::new(metrics, health, name) }
     }
 }
 
@@ -67,7 +74,11 @@ impl Events for Consuming {
     }
 
     fn rebalanced(&self, event: &'static str, assigned: usize) {
-        Events::rebalanced(&self.metrics, event, assigned);
+        if self.is_exchange {
+            self.metrics.exchange_assigned(assigned);
+        } else {
+            Events::rebalanced(&self.metrics, event, assigned);
+        }
         let state = match (assigned, event) {
             (0, "lost") => SourceState::Connecting(Some("the group has taken the partitions away".to_owned())),
             (0, _) => SourceState::Idle,

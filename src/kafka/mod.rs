@@ -10,11 +10,13 @@
 //! | [`Error`] | what went wrong with a broker and what to check |
 //! | [`Monitor`] | librdkafka's log and errors: told once, counted always |
 //! | [`reach`] | answers within seconds whether a topic can be used |
+//! | [`InternalTopic`] | a topic of our own: makes it, writes its partitions |
 //! | [`Events`] | what operators count; the telemetry implements it |
 
 mod address;
 mod error;
 mod events;
+mod internal;
 mod monitor;
 mod properties;
 mod reach;
@@ -22,6 +24,7 @@ mod reach;
 pub use address::{Address, AddressError};
 pub use error::Error;
 pub use events::{Consuming, Events, Silent};
+pub use internal::{InternalTopic, InternalTopicOptions, PARTITIONS, Refused};
 pub use monitor::Monitor;
 pub use properties::{Properties, SECRETS};
 pub use reach::{REACH_TIMEOUT, reach};

@@ -1,4 +1,4 @@
-//! The seven steps from input to delivery. Each is blind to the others: they meet in `model`, and only `flow` knows
+//! The steps from input to delivery. Each is blind to the others: they meet in `model`, and only `flow` knows
 //! their order.
 
 pub mod source;
@@ -8,6 +8,8 @@ pub mod format;
 pub mod batch;
 
 pub mod evaluate;
+
+pub mod exchange;
 
 pub mod memory;
 

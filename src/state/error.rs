@@ -24,6 +24,9 @@ pub enum StateError {
          ({product}), or move the state away and start without"
     )]
     Format { place: String, name: String, found: u32, known: u32, product: String },
+    /// What is there is of another kind, or was made for something else.
+    #[error("state at {place}: {reason}")]
+    Divided { place: String, reason: String },
     /// A table that has no stored form: a fault of the program.
     #[error("table {table} of {part} cannot be stored: {reason}")]
     Encode { part: String, table: String, reason: String },
@@ -32,6 +35,12 @@ pub enum StateError {
 impl StateError {
     /// Whether what the user wrote or did is to blame, so that trying again cannot help.
     pub fn is_users(&self) -> bool {
-        matches!(self, StateError::Address { .. } | StateError::Absent { .. } | StateError::Format { .. })
+        matches!(
+            self,
+            StateError::Address { .. }
+                | StateError::Absent { .. }
+                | StateError::Format { .. }
+                | StateError::Divided { .. }
+        )
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::StateError;
+use super::divided::{Division, division};
 use super::manifest::{Manifest, PartRecord};
 use super::read::{self, Damage};
 use super::store::StateStore;
@@ -15,6 +16,13 @@ use super::table::Table;
 pub async fn inspect(store: &StateStore) -> Result<Vec<(u64, Result<Manifest, Damage>)>, StateError> {
     let mut found = read::all(store).await?;
     if found.is_empty() {
+        if let Some(Division { partitions, .. }) = division(store).await? {
+            let place = store.place().to_owned();
+            let reason = format!(
+                "it is divided between instances: name one of its {partitions} places, such as {place}/partition-0000"
+            );
+            return Err(StateError::Divided { place, reason });
+        }
         return Err(StateError::Absent { place: store.place().to_owned() });
     }
     found.reverse();

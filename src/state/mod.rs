@@ -8,11 +8,13 @@
 //!
 //! * [`Keeper`] owns a place: it publishes epochs, fences whoever owned it before, and sweeps.
 //! * [`Image`] is what a start finds; [`Image::take`] gives each part to its user, or says why not.
+//! * [`divide`] makes of a place one for each partition that instances share.
 //! * [`inspect`](inspect()) looks without owning: `kubetide state`.
 //!
 //! This module knows names, tables and numbers; what they mean, their users know.
 
 mod arrange;
+mod divided;
 mod error;
 mod fingerprint;
 mod image;
@@ -23,6 +25,7 @@ mod read;
 mod store;
 mod table;
 
+pub use divided::{Division, divide, division};
 pub use error::StateError;
 pub use fingerprint::fingerprint;
 pub use image::{Gap, GapReason, Image, Loaded};

@@ -163,6 +163,11 @@ catalogue! {
     memory_bytes: GaugeVec ["detection"] "kubetide_memory_bytes", NONE, "Bytes that the memory of a detection holds, as far as they are counted.";
     memory_shed: IntCounterVec ["detection"] "kubetide_memory_shed_total", NONE, "What the memory of a detection has dropped for want of room: each is a gap.";
     watermark: GaugeVec [] "kubetide_watermark_timestamp_seconds", NONE, "The oldest watermark of all clusters: event time up to which detections with memory have seen everything.";
+    exchange_records: IntCounterVec ["kind"] "kubetide_exchange_records_total", NONE, "Records sent to the other instances: what memories keep (rows), and how far lanes have come (tide).";
+    exchange_bytes: IntCounterVec ["kind"] "kubetide_exchange_bytes_total", NONE, "Bytes of their values, before compression.";
+    exchange_refused: IntCounterVec [] "kubetide_exchange_refused_total", NONE, "Records that the exchange's topic refused for their size: no memory has seen their rows.";
+    exchange_unknown: IntCounterVec [] "kubetide_exchange_unknown_matches_total", NONE, "Rows that came for a detection which is not loaded here, or has another meaning: instances run different sets.";
+    exchange_partitions: GaugeVec [] "kubetide_exchange_partitions", NONE, "Partitions of the exchange that this process remembers.";
     exceptions_loaded: GaugeVec [] "kubetide_exceptions_loaded", NONE, "Exceptions that are in force.";
     exceptions_expired: GaugeVec [] "kubetide_exceptions_expired", NONE, "Exceptions whose expiry date has passed; they hide nothing any more.";
     alert_latency: HistogramVec ["from"] "kubetide_alert_latency_seconds", DELAY_SECONDS, "Time from an event to its alert, by the event's own time and by the broker's append time.";

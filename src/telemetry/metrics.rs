@@ -145,6 +145,13 @@ impl Metrics {
         for outcome in ["kept", "duplicate", "late"] {
             series.memory_events.with_label_values(&[outcome]);
         }
+        for kind in ["rows", "tide"] {
+            series.exchange_records.with_label_values(&[kind]);
+            series.exchange_bytes.with_label_values(&[kind]);
+        }
+        for family in [&series.exchange_refused, &series.exchange_unknown] {
+            family.with_label_values::<&str>(&[]);
+        }
         for outcome in ["ok", "failed"] {
             series.checkpoints.with_label_values(&[outcome]);
         }
@@ -159,6 +166,7 @@ impl Metrics {
             &series.paused,
             &series.findings_open,
             &series.memory_waiting,
+            &series.exchange_partitions,
             &series.watermark,
             &series.exceptions_loaded,
             &series.exceptions_expired,
@@ -405,6 +413,17 @@ impl Metrics {
             raise(&series.memory_events.with_label_values(&[outcome]), total);
         }
         series.memory_waiting.with_label_values::<&str>(&[]).set(waiting as f64);
+    }
+
+    /// A record goes to the other instances: `rows` or `tide`.
+    pub fn exchange_sent(&self, kind: &'static str, bytes: u64) {
+        self.series().exchange_records.with_label_values(&[kind]).inc();
+        self.series().exchange_bytes.with_label_values(&[kind]).inc_by(bytes);
+    }
+
+    /// How many partitions of the exchange are remembered here.
+    pub fn exchange_assigned(&self, partitions: usize) {
+        self.series().exchange_partitions.with_label_values::<&str>(&[]).set(partitions as f64);
     }
 
     /// How much the memory of a detection holds now, and what it has dropped so far.

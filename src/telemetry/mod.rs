@@ -12,6 +12,7 @@
 
 mod catalogue;
 pub mod events;
+mod exchange_events;
 mod health;
 pub mod logging;
 mod metrics;
@@ -22,6 +23,7 @@ pub use catalogue::{DEFINITIONS, Definition, Kind, reference};
 pub use events::{
     CheckpointDone, CheckpointFailed, DetectionFailed, Event, ExceptionsLoaded, RecordDeadLettered, SourceFailed,
 };
+pub use exchange_events::{ExchangeRefused, ExchangeUnknown};
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};
 pub use state_events::{MemoryGap, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};

@@ -14,6 +14,7 @@ macro_rules! broker_or_return {
 mod corpus;
 mod findings;
 mod process;
+mod shared;
 mod state;
 
 use std::collections::BTreeMap;

@@ -9,20 +9,24 @@ use crate::state::{Image, StateStore, check};
 
 const HEAD: &str = "severity: low\nstatus: stable\nattack: [TA0007/T1613]\ndescription: D\ntriage: T\nfalse_positives: [F]\ntests: []\n";
 const SEQUENCE: &str = "id: read-then-exec\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 30m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n";
-const ABSENT: &str = "id: read-and-no-more\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 5m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n    absent: true\n";
+pub(super) const ABSENT: &str = "id: read-and-no-more\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 5m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n    absent: true\n";
 const FIRST_SEEN: &str = "id: new-pod\ntitle: T\nentity: [user_name, name]\nsuppress: 0\nsummary: '{user_name} {name}'\nsql: SELECT * FROM audit WHERE resource = 'pods'\nfirst_seen: {of: [name], per: [user_name], learn: 1m, forget: 30d}\n";
 const EVENTS: &str = "id: secret-read\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsql: SELECT * FROM audit WHERE resource = 'secrets'\n";
 
 const WINDOW: &str = "id: many-reads\ntitle: T\nentity: [user_name]\nsuppress: 5m\nsummary: '{user_name}'\nsql: SELECT user_name, count(*) AS reads FROM audit WHERE resource = 'secrets' GROUP BY user_name HAVING count(*) >= 3\nwindow: {size: 10m, every: 1m}\n";
 
 fn detections(sequence: &str) -> Arc<DetectionSet> {
+    detections_of(&[sequence, ABSENT, FIRST_SEEN, WINDOW, EVENTS])
+}
+
+pub(super) fn detections_of(texts: &[&str]) -> Arc<DetectionSet> {
     let file = |text: &str| {
         let id = text.strip_prefix("id: ").and_then(|text| text.lines().next()).expect("it begins with its id");
         let path = format!("detections/discovery/{id}.yaml");
         SourceFile { path: path.as_str().into(), text: format!("{text}{HEAD}").into(), support: false }
     };
-    let loaded = load(&[sequence, ABSENT, FIRST_SEEN, WINDOW, EVENTS].map(file));
-    assert_eq!(loaded.set.detections.len(), 5, "{:?}", loaded.diagnostics);
+    let loaded = load(&texts.iter().copied().map(file).collect::<Vec<_>>());
+    assert_eq!(loaded.set.detections.len(), texts.len(), "{:?}", loaded.diagnostics);
     Arc::new(loaded.set)
 }
 
@@ -117,7 +121,7 @@ fn live(
         source: Box::new(part),
         committer: match &state {
             Some(_) => Arc::new(Covered(place.to_owned())),
-            None => Arc::new(crate::stage::source::NoCommit),
+            None => Arc::new(crate::stage::source::NoCommit::Ends),
         },
         settings: SourceSettings::default(),
     };
@@ -133,6 +137,7 @@ fn live(
         dead_letters: None,
         workers: 2,
         state,
+        exchange: None,
         checkpoint_interval: Duration::from_millis(1),
         metrics: Metrics::new(),
         health: Health::new(),

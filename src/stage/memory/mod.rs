@@ -8,6 +8,7 @@
 
 mod alerts;
 mod anomaly;
+mod apart;
 mod entry;
 mod first_seen;
 mod image;
@@ -32,6 +33,7 @@ use arrow::record_batch::RecordBatch;
 use serde_json::Value;
 
 use self::anomaly::Anomaly;
+pub use self::apart::{HeardOf, Standing};
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
 pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
@@ -39,11 +41,12 @@ use self::rhythm::Rhythm;
 use self::sequence::Sequence;
 use self::silence::Silence;
 use self::spike::Spike;
+pub use self::timeline::LaneKey;
 use self::timeline::{Held, HeldMatch, Memories, Taken, Timeline, number};
 pub use self::window::{Evaluator, WindowReport};
 use self::window::{Window, WindowRule};
 use crate::detection::{Detection, Memory as Kind};
-use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Match, Need, time_text};
+use crate::model::{Alert, Bodies, Column, ColumnSet, Finding, Heard, KeptMatches, LaneId, Need, time_text};
 
 /// The memory of one detection in one cluster.
 ///
@@ -229,7 +232,7 @@ impl Memory {
             kinds: Kinds::new(detections, shown),
             need: Arc::new(Need { columns, bodies, ..Need::default() }),
             correlating: (0..).zip(detections).filter(|(_, one)| one.reads_alerts()).map(|(index, _)| index).collect(),
-            alert_columns: of(true),
+            alert_columns: of(true).union([Column::AlertUid].into_iter().collect()),
             alerts_until: BTreeMap::new(),
             lateness_us: i64::try_from(options.lateness.as_micros()).unwrap_or(i64::MAX),
             silence_us: i64::try_from(options.silence.as_micros()).unwrap_or(i64::MAX),
@@ -300,16 +303,7 @@ impl Memory {
         if self.correlating.is_empty() {
             return out;
         }
-        let own =
-            |alert: &Alert| self.correlating.iter().any(|index| *self.kinds.detections[*index].id == *alert.detection);
-        let rows = alerts.iter().filter(|alert| !own(alert)).filter_map(|alert| {
-            let rows = alerts::row(alert, self.alert_columns)?;
-            let whole = alerts::whole(&rows);
-            let each = self.correlating.iter().filter(|index| self.kinds.concerns(**index, &whole));
-            let matches = each.map(|detection| Match { detection: *detection, step: 0, row: 0, computed: Vec::new() });
-            Some(KeptMatches { rows, matches: matches.collect() })
-        });
-        let rows: Vec<KeptMatches> = rows.collect();
+        let rows = self.rows_of_alerts(alerts);
         rows.iter().for_each(|kept| self.keep(kept, OF_ALERTS));
         for (cluster, until_us) in &self.alerts_until {
             if let Some(timeline) = self.timelines.get_mut(format!("{OF_ALERTS}{cluster}").as_str()) {

@@ -1,5 +1,7 @@
 //! What the order of arrival, repeats and lateness may and may not change.
 
+mod apart;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMicrosecondArray};

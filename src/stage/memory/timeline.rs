@@ -131,6 +131,25 @@ impl Timeline {
         *newest = event_us.max(*newest);
     }
 
+    /// The cluster is heard of with an event as old as this; nothing of it was released yet, or it makes no difference.
+    pub fn begins(&mut self, oldest_us: i64) {
+        if self.watermark_us == i64::MIN {
+            self.born_us = self.born_us.min(oldest_us);
+        }
+    }
+
+    /// Whether the cluster was heard of in a lane.
+    pub fn hears(&self, lane: LaneKey) -> bool {
+        self.lanes.contains_key(&lane)
+    }
+
+    /// The silence of a lane means nothing until now.
+    pub fn attend(&mut self, lane: LaneKey, now_us: i64) {
+        if self.lanes.contains_key(&lane) {
+            self.heard_at.insert(lane, now_us);
+        }
+    }
+
     /// A lane has ended and holds nothing back any more.
     pub fn ended(&mut self, lane: LaneKey) {
         self.lanes.remove(&lane);
@@ -252,7 +271,9 @@ impl Timeline {
         if self.started.contains_key(&key) {
             return false;
         }
-        if entry.text(Column::Stage) == Some("ResponseStarted") {
+        // An alert, too, counts once, however often and by however many instances it is told.
+        let is_alert = entry.text(Column::AlertUid).is_some();
+        if is_alert || entry.text(Column::Stage) == Some("ResponseStarted") {
             self.started.insert(key, entry.event_us);
             self.started_order.push_back((entry.event_us, key));
         }

@@ -191,7 +191,7 @@ impl Outgoing {
         stats: Arc<SinkStats>,
     ) -> Result<Outgoing, SinkError> {
         let all: Vec<(String, String)> = given.iter().chain(&target.properties).cloned().collect();
-        let properties = producer_properties(&target.brokers, &all).map_err(wrong)?;
+        let properties = Properties::for_producer(&target.brokers, &all).map_err(wrong)?;
         let monitor = Monitor::new(&target.brokers, events);
         let producer: FutureProducer<Monitor> = properties
             .to_config()
@@ -305,24 +305,6 @@ impl Outgoing {
     }
 }
 
-fn producer_properties(brokers: &str, given: &[(String, String)]) -> Result<Properties, Error> {
-    let mut properties = Properties::new(brokers, given)?;
-    properties.require("enable.idempotence", "true", "a repeated record would be an alert twice")?;
-    properties.set_default("acks", "all");
-    // Azure Event Hubs, which this user name is the mark of, does not take zstd.
-    let event_hubs = properties.get("sasl.username") == Some("$ConnectionString");
-    properties.set_default("compression.type", if event_hubs { "none" } else { "zstd" });
-    properties.set_default("linger.ms", "5");
-    // Java's choice of partition, so that other producers put the same key into the same partition.
-    properties.set_default("partitioner", "murmur2_random");
-    properties.set_default("queue.buffering.max.kbytes", "32768");
-    // Without limit: giving up would lose the record, as its input may be committed by then.
-    if properties.get("delivery.timeout.ms").is_none() {
-        properties.set_default("message.timeout.ms", "0");
-    }
-    Ok(properties)
-}
-
 fn wrong(error: Error) -> SinkError {
     if error.is_users() { SinkError::user(error.to_string()) } else { SinkError::external(error.to_string()) }
 }
@@ -402,9 +384,9 @@ mod tests {
 
     #[test]
     fn records_are_never_given_up_by_default_but_idempotence_is_not_negotiable() {
-        let properties = producer_properties("a:1", &[]).expect("good");
+        let properties = Properties::for_producer("a:1", &[]).expect("good");
         assert_eq!(properties.get("message.timeout.ms"), Some("0"));
         let given = [("enable.idempotence".to_owned(), "false".to_owned())];
-        assert!(producer_properties("a:1", &given).is_err());
+        assert!(Properties::for_producer("a:1", &given).is_err());
     }
 }

@@ -69,15 +69,45 @@ pub trait Committer: Send + Sync {
     fn holds(&self, _lane: &str) -> Option<bool> {
         None
     }
+
+    /// All lanes that instances of a group share, also those that have not brought anything yet. Empty where nothing is
+    /// shared.
+    fn lanes(&self) -> Vec<SharedLane> {
+        Vec::new()
+    }
+
+    /// Whether the silence of what is read here means that there is nothing, or nothing but what came a moment ago.
+    fn is_current(&self) -> bool {
+        true
+    }
+}
+
+/// A lane that one instance of a group reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedLane {
+    pub name: String,
+    /// Whether it is read here now.
+    pub is_own: bool,
+    /// Whether it is read to its end, or nearly so, as far as was asked a short time ago.
+    pub is_current: bool,
 }
 
 /// For sources that have nothing to remember, such as files that are read once.
-#[derive(Debug)]
-pub struct NoCommit;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoCommit {
+    /// Its input has an end: until then it is silent only where somebody is slow.
+    Ends,
+    /// Its input goes on: a file that is followed.
+    GoesOn,
+}
 
 impl Committer for NoCommit {
     fn commit(&self, _next: &[Position]) -> Result<(), SourceError> {
         Ok(())
+    }
+
+    fn is_current(&self) -> bool {
+        *self == NoCommit::GoesOn
     }
 }
 

@@ -10,7 +10,7 @@ use super::context::{Client, answer};
 use super::options::Start;
 use super::reader::Reader;
 use crate::clock::Instant;
-use crate::model::LaneId;
+use crate::model::{Chunk, LaneId};
 use crate::stage::source::SourceError;
 
 /// How long one question to the broker may take while the group waits for us.
@@ -90,6 +90,11 @@ impl Reader {
         }
         for &lane in &lanes {
             consumer.context().ledger.disown(lane);
+        }
+        if self.options.comings.is_some() && !lanes.is_empty() {
+            // Behind everything that was handed on of them, and before anything that comes when they are ours again.
+            self.close_chunk();
+            self.ready.push_back(Chunk { lanes: self.lanes(), ended: lanes.clone(), ..Chunk::default() });
         }
         answer(consumer, partitions, false);
         self.tell(consumer, if lost { "lost" } else { "revoked" }, lanes.len());

@@ -14,24 +14,36 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::context::Client;
 use super::ledger::{Due, Ledger};
 use crate::model::Position;
-use crate::stage::source::{Committer, SourceError};
+use crate::stage::source::{Committer, SharedLane, SourceError};
 
 /// Pause after a commit that failed: a rebalance that refuses it is over soon.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Commits on behalf of the flow.
-pub(super) struct GroupCommitter(pub(super) Arc<Ledger>);
+pub(super) struct GroupCommitter {
+    pub(super) ledger: Arc<Ledger>,
+    /// How long a measurement of the lag says something.
+    pub(super) valid: Duration,
+}
 
 impl Committer for GroupCommitter {
     /// Notes the positions and returns at once: they are stored soon after, repeatedly where that fails, and before a
     /// partition is let go or the run ends. Never fails.
     fn commit(&self, next: &[Position]) -> Result<(), SourceError> {
-        self.0.acknowledge(next);
+        self.ledger.acknowledge(next);
         Ok(())
     }
 
     fn holds(&self, lane: &str) -> Option<bool> {
-        self.0.holds(lane)
+        self.ledger.holds(lane)
+    }
+
+    fn lanes(&self) -> Vec<SharedLane> {
+        self.ledger.lanes(self.valid)
+    }
+
+    fn is_current(&self) -> bool {
+        self.ledger.is_current(self.valid)
     }
 }
 

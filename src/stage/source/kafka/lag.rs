@@ -67,6 +67,8 @@ fn measure(consumer: &Weak<Client>, stopped: impl Fn() -> bool) -> bool {
             _ if position >= high => Some(0),
             time => time.map(|time| (now_ms() - time).max(0)),
         };
+        let age_ms = time_ms.map(|time| now_ms() - time);
+        callbacks.ledger.measured(&topic, partition, (position, high), age_ms);
         let lag_seconds = behind_ms.map(|ms| ms as f64 / 1_000.0);
         let progress = PartitionProgress { position: Some(position), committed, end: Some(high), lag_seconds };
         callbacks.monitor.events().progressed(&topic, partition, progress);

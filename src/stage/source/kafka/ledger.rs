@@ -4,10 +4,16 @@
 //! while the partition is ours, and only if this process handed on everything before it since it got the partition:
 //! acknowledgements that come after a partition was lost and regained never move it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::clock::Instant;
 use crate::model::{LaneId, Position};
+use crate::stage::source::SharedLane;
+
+/// What was appended so short a time before it was read is the present, milliseconds.
+const PRESENT_MS: i64 = 5_000;
 
 /// Partition and the first offset that is not done.
 pub(super) type Due = (Arc<str>, i32, i64);
@@ -23,6 +29,8 @@ pub(super) struct Ledger {
 struct Table {
     /// By lane.
     entries: Vec<Entry>,
+    /// Topics and how many partitions each had at the start.
+    topics: Vec<(String, i32)>,
     closed: bool,
 }
 
@@ -36,6 +44,17 @@ struct Entry {
     time_ms: Option<i64>,
     acknowledged: Option<i64>,
     committed: Option<i64>,
+    /// What the last measurement of the lag has seen.
+    measured: Option<Measured>,
+}
+
+/// Where a partition stood when the broker was last asked for its end.
+#[derive(Clone, Copy)]
+struct Measured {
+    at: Instant,
+    position: i64,
+    end: i64,
+    is_current: bool,
 }
 
 /// A partition and where it stands, for the lag.
@@ -63,6 +82,7 @@ impl Ledger {
             time_ms: None,
             acknowledged: None,
             committed: None,
+            measured: None,
         });
         u32::try_from(entries.len() - 1).unwrap_or(LaneId::MAX)
     }
@@ -72,7 +92,7 @@ impl Ledger {
         self.change(lane, |entry| {
             entry.owned = true;
             entry.committed = committed;
-            (entry.sent, entry.acknowledged, entry.time_ms) = (next, None, None);
+            (entry.sent, entry.acknowledged, entry.time_ms, entry.measured) = (next, None, None, None);
         });
     }
 
@@ -83,6 +103,40 @@ impl Ledger {
         let entries = &self.table().entries;
         let found = entries.iter().find(|entry| &*entry.topic == topic && entry.partition == partition);
         (!entries.is_empty()).then(|| found.is_some_and(|entry| entry.owned))
+    }
+
+    /// Tells of all partitions that the group shares.
+    pub(super) fn share(&self, topics: impl IntoIterator<Item = (String, i32)>) {
+        self.table().topics = topics.into_iter().collect();
+    }
+
+    /// The broker has told the end of a partition that is read up to `position`; `behind_ms` is the age of what was read
+    /// last.
+    pub(super) fn measured(&self, topic: &str, partition: i32, (position, end): (i64, i64), behind_ms: Option<i64>) {
+        let mut table = self.table();
+        let found = table.entries.iter_mut().find(|entry| &*entry.topic == topic && entry.partition == partition);
+        let Some(entry) = found else { return };
+        // A partition may end with records that nobody gets to see, such as marks of transactions.
+        let is_still = entry.measured.is_some_and(|before| (before.position, before.end) == (position, end));
+        let is_current = position >= end || is_still || behind_ms.is_some_and(|ms| ms <= PRESENT_MS);
+        entry.measured = Some(Measured { at: Instant::now(), position, end, is_current });
+    }
+
+    /// All partitions that the group shares; what was measured longer than `valid` ago says nothing.
+    pub(super) fn lanes(&self, valid: Duration) -> Vec<SharedLane> {
+        let table = self.table();
+        let each = table.topics.iter().flat_map(|(topic, count)| (0..*count).map(move |one| format!("{topic}/{one}")));
+        let mut lanes: BTreeMap<String, (bool, bool)> = each.map(|lane| (lane, (false, false))).collect();
+        for entry in table.entries.iter().filter(|entry| entry.owned) {
+            lanes.insert(format!("{}/{}", entry.topic, entry.partition), (true, entry.is_current(valid)));
+        }
+        let lanes = lanes.into_iter();
+        lanes.map(|(name, (is_own, is_current))| SharedLane { name, is_own, is_current }).collect()
+    }
+
+    /// Whether all partitions that are ours are read to their ends, or nearly so.
+    pub(super) fn is_current(&self, valid: Duration) -> bool {
+        self.table().entries.iter().filter(|entry| entry.owned).all(|entry| entry.is_current(valid))
     }
 
     pub(super) fn disown(&self, lane: LaneId) {
@@ -182,6 +236,12 @@ impl Ledger {
     }
 }
 
+impl Entry {
+    fn is_current(&self, valid: Duration) -> bool {
+        self.measured.is_some_and(|measured| measured.is_current && measured.at.elapsed() < valid)
+    }
+}
+
 fn due(entries: &[Entry]) -> Vec<Due> {
     let owed = entries.iter().filter(|entry| entry.owned && entry.acknowledged > entry.committed);
     owed.filter_map(|entry| Some((Arc::clone(&entry.topic), entry.partition, entry.acknowledged?))).collect()
@@ -245,6 +305,35 @@ mod tests {
         ledger.disown(0);
         assert_eq!(ledger.holds("t/0"), Some(false));
         assert_eq!(ledger.holds("no lane"), None);
+    }
+
+    #[test]
+    fn partitions_are_known_before_they_bring_anything() {
+        let ledger = ledger();
+        ledger.share([("t".to_owned(), 2)]);
+        let owned = |ledger: &Ledger| ledger.lanes(Duration::MAX).iter().map(|lane| lane.is_own).collect::<Vec<_>>();
+        assert_eq!(owned(&ledger), [true, false]);
+        ledger.disown(0);
+        assert_eq!(owned(&ledger), [false, false]);
+    }
+
+    #[test]
+    fn silence_means_something_only_where_the_end_was_seen() {
+        let ledger = ledger();
+        let current = |ledger: &Ledger| ledger.is_current(Duration::from_secs(60));
+        assert!(!current(&ledger), "nobody has asked");
+        ledger.measured("t", 0, (5, 9), Some(60_000));
+        assert!(!current(&ledger), "it is behind");
+        ledger.measured("t", 0, (6, 9), Some(4_000));
+        assert!(current(&ledger), "but not by much");
+        ledger.measured("t", 0, (7, 9), None);
+        assert!(!current(&ledger));
+        ledger.measured("t", 0, (7, 9), None);
+        assert!(current(&ledger), "what is left cannot be read");
+        ledger.measured("t", 0, (9, 9), None);
+        assert!(current(&ledger) && !ledger.is_current(Duration::ZERO), "that was long ago");
+        ledger.own(0, None, Some(9));
+        assert!(!current(&ledger), "it was somebody else's meanwhile");
     }
 
     #[test]

@@ -43,7 +43,7 @@ use self::reader::Reader;
 use super::{Committer, Intake, Source, SourceError, Stop};
 use crate::kafka::{Error, Events, Monitor, reach};
 
-pub use options::{Clusters, KafkaOptions, Limits, Start};
+pub use options::{Clusters, Comings, KafkaOptions, Limits, Start};
 
 /// A consumer that is connected and knows that its topics exist; it joins its group when it runs.
 pub struct KafkaSource {
@@ -79,11 +79,14 @@ impl KafkaSource {
         // Nothing is subscribed yet, so a poll delivers callbacks and no records.
         let serve = || drop(consumer.poll(Duration::ZERO));
         let counts = reach(consumer.client(), &monitor, &options.topics, serve).map_err(failed)?;
+        ledger.share(options.topics.iter().cloned().zip(counts.iter().copied()));
         let mut source = KafkaSource { consumer: Arc::new(consumer), options, ends: HashMap::new() };
         if source.options.until_end {
             source.note_ends(&counts)?;
         }
-        Ok((source, Arc::new(GroupCommitter(ledger))))
+        // Two measurements and a half, as one may come late.
+        let valid = source.options.lag_every.saturating_mul(5) / 2;
+        Ok((source, Arc::new(GroupCommitter { ledger, valid })))
     }
 
     fn note_ends(&mut self, counts: &[i32]) -> Result<(), SourceError> {

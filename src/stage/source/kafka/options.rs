@@ -68,6 +68,19 @@ impl Clusters {
     }
 }
 
+/// Answers where partitions go on.
+pub type WhereOn = dyn Fn(&[i32]) -> HashMap<i32, i64> + Send + Sync;
+
+/// Who wants to know of every partition that comes and goes.
+#[derive(Clone)]
+pub struct Comings(pub Arc<WhereOn>);
+
+impl std::fmt::Debug for Comings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Comings")
+    }
+}
+
 /// Everything that a Kafka source is told.
 #[derive(Debug, Clone)]
 pub struct KafkaOptions {
@@ -76,6 +89,9 @@ pub struct KafkaOptions {
     /// Where partitions go on, by topic and partition, whatever the group's position is: the state of an earlier run
     /// reaches so far. Holds for the first time that this run gets them.
     pub resume: HashMap<(String, i32), i64>,
+    /// Where each partition of the one topic goes on, asked every time that partitions come; and a chunk says when one
+    /// has gone. It may take as long as the group waits for a member that does not poll.
+    pub comings: Option<Comings>,
     /// End the run at the offsets that are the ends of the partitions when it starts.
     pub until_end: bool,
     pub clusters: Clusters,
@@ -137,6 +153,7 @@ impl KafkaOptions {
             topics: address.topics.clone(),
             start: Start::default(),
             resume: HashMap::new(),
+            comings: None,
             until_end: false,
             clusters: Clusters::default(),
             limits,

@@ -384,6 +384,11 @@ impl Reader {
         }
     }
 
+    /// All lanes so far.
+    pub(super) fn lanes(&self) -> Arc<[Lane]> {
+        Arc::clone(&self.lanes)
+    }
+
     /// The lane of a partition, if it ever was ours.
     pub(super) fn find(&self, topic: &str, partition: i32) -> Option<LaneId> {
         let (_, lanes) = self.index.iter().find(|(name, _)| &**name == topic)?;

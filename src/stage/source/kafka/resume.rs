@@ -21,8 +21,11 @@ impl Reader {
         let mut resumed = HashMap::new();
         let known: Vec<_> =
             list.elements().iter().map(|e| ((e.topic().to_owned(), e.partition()), e.offset())).collect();
+        let numbers: Vec<i32> = known.iter().map(|((_, number), _)| *number).collect();
+        let mut asked = self.options.comings.as_ref().map(|comings| (comings.0)(&numbers)).unwrap_or_default();
         for (partition, offset) in known {
-            let Some(next) = self.options.resume.remove(&partition) else { continue };
+            let told = self.options.resume.remove(&partition).or_else(|| asked.remove(&partition.1));
+            let Some(next) = told else { continue };
             let (topic, number) = &partition;
             let committed = match offset {
                 Offset::Offset(offset) if fresh.find_partition(topic, *number).is_none() => Some(offset),
