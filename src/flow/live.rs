@@ -10,19 +10,22 @@
 //! beyond: sinks, then the snapshot, then the sources. Snapshots are rarer than checkpoints and are written beside the
 //! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
-use std::collections::{BTreeMap, HashMap};
+mod turn;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::keeping::{self, Covered, Keeping};
+use super::reload::{Generation, Plan, Stand, memory_of};
 use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
 use crate::clock::{self, Instant};
 use crate::detection::DetectionSet;
 use crate::model::{
-    Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
+    Alert, Cloud, Column, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
 };
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
@@ -68,6 +71,8 @@ pub struct Live {
     pub checkpoint_interval: Duration,
     /// What outlives the run, and what an earlier one has left; `None` keeps nothing.
     pub state: Option<(Snapshots, Image)>,
+    /// Sets of detections that follow this one; `None` where none will.
+    pub reloads: Option<mpsc::Receiver<Generation>>,
     pub metrics: Metrics,
     pub health: Health,
     pub stop: Stop,
@@ -134,13 +139,18 @@ impl Live {
         let (results, outcomes) = mpsc::channel(self.workers);
         let mut memory = memory_of(&self.set, &self.memory_options);
         let subjects = self.set.detections.iter().any(|detection| detection.reads_alerts());
-        let mut stage = AlertStage::new(Arc::clone(&self.set), AlertOptions { subjects, ..self.alert_options });
+        let alert_options = AlertOptions { subjects, ..self.alert_options };
+        let mut stage = AlertStage::new(Arc::clone(&self.set), alert_options.clone());
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
-        let worker =
-            || Worker::new(Arc::clone(&self.evaluator), &settings, memory.as_ref().map(|m| Arc::clone(m.need())));
-        spawn_workers(self.workers, outlet.work, results, worker);
+        let generation = keeping.as_ref().map_or(1, Keeping::generation);
+        self.metrics.generation(generation);
+        self.health.generation(generation);
+        let kept = memory.as_ref().map(|memory| Arc::clone(memory.need()));
+        let worker = || Worker::new(Arc::clone(&self.evaluator), &settings, kept.clone());
+        let stand = Arc::new(Stand::new(Plan { evaluator: Arc::clone(&self.evaluator), kept: kept.clone() }));
+        spawn_workers(self.workers, outlet.work, results, &stand, worker);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
             ended.push(spawn_source(source, intake, self.stop.clone(), name));
@@ -152,6 +162,10 @@ impl Live {
             keeping,
             unsaved: None,
             set: self.set,
+            alert_options,
+            stand,
+            generation,
+            coming: VecDeque::new(),
             durable: self.durable,
             durable_name: self.durable_name,
             outboxes: self.outboxes,
@@ -168,7 +182,7 @@ impl Live {
             summary: Summary::default(),
         };
         let result = tokio::select! {
-            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, ended, &self.stop) => result,
+            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, (ended, self.reloads), &self.stop) => result,
             () = overdue(&self.stop) => Err(RunError::Overdue { name: sequencer.durable_name.clone() }),
         };
         self.stop.request();
@@ -185,12 +199,6 @@ impl Live {
     }
 }
 
-/// The memories of a set's detections.
-fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
-    let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
-    Memory::new(&set.detections, excepted, options)
-}
-
 /// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
 /// would otherwise keep the process until somebody kills it.
 async fn overdue(stop: &Stop) {
@@ -199,6 +207,9 @@ async fn overdue(stop: &Stop) {
     }
     tokio::time::sleep(STOP_PATIENCE).await;
 }
+
+/// How a source ends, once it does.
+type Ended = oneshot::Receiver<Result<(), SourceError>>;
 
 type Parts = (Vec<Box<dyn Source>>, Vec<SourceSettings>, Vec<Arc<dyn Committer>>, Vec<String>);
 
@@ -236,17 +247,21 @@ fn spawn_workers(
     count: usize,
     work: mpsc::Receiver<Message>,
     results: mpsc::Sender<Numbered>,
+    stand: &Arc<Stand>,
     make: impl Fn() -> Worker,
 ) {
     let work = Arc::new(Mutex::new(work));
     for number in 0..count {
-        let (work, results) = (Arc::clone(&work), results.clone());
+        let (work, results, stand) = (Arc::clone(&work), results.clone(), Arc::clone(stand));
         let mut worker = make();
         let run = move || {
             loop {
                 // The lock is held while waiting, so workers take chunks one after the other, in order.
-                let message = work.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-                let Some(Message::Chunk { sequence, source, chunk }) = message else { return };
+                let mut queue = work.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(Message::Chunk { sequence, source, chunk }) = queue.blocking_recv() else { return };
+                let plan = stand.take(sequence);
+                drop(queue);
+                worker.follow(&plan.evaluator, plan.kept.as_ref());
                 let outcome = worker.work(source, &chunk);
                 if results.blocking_send(Numbered { sequence, source, outcome }).is_err() {
                     return;
@@ -261,6 +276,13 @@ fn spawn_workers(
 /// Takes outcomes in order and delivers.
 struct Sequencer {
     set: Arc<DetectionSet>,
+    alert_options: AlertOptions,
+    /// By what workers evaluate.
+    stand: Arc<Stand>,
+    /// Number of the set in force.
+    generation: u64,
+    /// Sets that follow it, each from the chunk of this number on.
+    coming: VecDeque<(u64, Generation)>,
     stage: AlertStage,
     memory: Option<Memory>,
     keeping: Option<Keeping>,
@@ -293,7 +315,7 @@ impl Sequencer {
         mut outcomes: mpsc::Receiver<Numbered>,
         mut control: mpsc::UnboundedReceiver<Message>,
         interval: Duration,
-        ended: Vec<oneshot::Receiver<Result<(), SourceError>>>,
+        (ended, mut reloads): (Vec<Ended>, Option<mpsc::Receiver<Generation>>),
         stop: &Stop,
     ) -> Result<(), RunError> {
         let mut ticks = tokio::time::interval(interval);
@@ -323,6 +345,7 @@ impl Sequencer {
                     }
                 },
                 (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
+                next = next_set(&mut reloads) => self.renew(next).await?,
                 // Before the outcomes, which under load are always there.
                 _ = ticks.tick() => self.checkpoint(false).await?,
                 numbered = outcomes.recv() => match numbered {
@@ -353,6 +376,7 @@ impl Sequencer {
         while let Some(next) = self.held.remove(&self.done) {
             self.take(next).await?;
             self.done += 1;
+            self.turn().await?;
         }
         self.answer().await
     }
@@ -660,6 +684,17 @@ impl Sequencer {
                 tracing::warn!(lost, "a further sink did not take all alerts in time");
             }
         }
+    }
+}
+
+/// The set of detections that is to follow; never ends where none will.
+async fn next_set(reloads: &mut Option<mpsc::Receiver<Generation>>) -> Generation {
+    match reloads {
+        Some(waiting) => match waiting.recv().await {
+            Some(next) => next,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -4,12 +4,14 @@
 //! * [`live`] puts their results back in order, makes alerts, delivers, and makes the checkpoints.
 //! * [`keeping`] puts what is remembered into a snapshot and back, [`snapshots`] writes it beside the run.
 //! * [`replay`] takes a few records through all stages at once: a detection's own tests, `explain`.
+//! * [`reload`] lets one set of detections follow another while events flow.
 //! * [`mutants`] asks of those tests which changes of a query they would notice.
 
 pub mod keeping;
 pub mod lanes;
 pub mod live;
 pub mod mutants;
+pub mod reload;
 pub mod replay;
 pub mod snapshots;
 pub mod work;

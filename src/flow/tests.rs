@@ -1,5 +1,6 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod reload;
 mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -120,6 +121,7 @@ impl Bench {
             dead_letters: Some(Box::new(self.letters.clone())),
             workers,
             state: None,
+            reloads: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

@@ -15,6 +15,7 @@ pub mod events;
 mod health;
 pub mod logging;
 mod metrics;
+mod reload_events;
 mod state_events;
 mod throttle;
 
@@ -24,4 +25,5 @@ pub use events::{
 };
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};
+pub use reload_events::{DetectionsReloaded, ReloadFailed};
 pub use state_events::{MemoryGap, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};
