@@ -136,7 +136,8 @@ pub fn human(diagnostic: &Diagnostic, styled: bool) -> String {
 }
 
 /// `file:line:column: error[KT0003]: message (help)`.
-fn one_line(diagnostic: &Diagnostic) -> String {
+/// One finding as one line, its place first.
+pub fn one_line(diagnostic: &Diagnostic) -> String {
     let Span { line, column, .. } = diagnostic.span;
     let (level, code) = (diagnostic.level.as_str(), diagnostic.code.as_str());
     let help = diagnostic.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();

@@ -11,12 +11,15 @@ use serde_json::json;
 use super::config::ConfigArgs;
 use super::exit::Failure;
 use super::pack::load_pack;
+use super::run_reload::Reloader;
+use super::watched::{Seen, look};
 use super::{run_exchange, run_state};
 use crate::clock;
 use crate::config::{self, Config, Secret, SourceConfig};
-use crate::detection::DetectionSet;
+use crate::detection::{Detection, DetectionSet, Status};
 use crate::flow::lanes::SourceNames;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
+use crate::flow::reload;
 use crate::flow::work::SourceSettings;
 use crate::http;
 use crate::kafka::{self, Consuming};
@@ -34,7 +37,7 @@ use crate::stage::source::http::{HttpAddress, HttpSource};
 use crate::stage::source::kafka::{KafkaOptions, KafkaSource, Limits as KafkaLimits};
 use crate::stage::source::{NoCommit, Stop};
 use crate::state::Positions;
-use crate::telemetry::{ExceptionsLoaded, Health, Metrics, SinkState, SinkTotals, logging};
+use crate::telemetry::{Health, Metrics, SinkState, SinkTotals, logging};
 
 /// Where unreadable records of live sources go unless told otherwise.
 const DEAD_LETTERS: &str = "kubetide-dead-letters.ndjson";
@@ -142,7 +145,10 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
             "nothing to read: name a source, as in `kubetide run audit.log`, or set `sources` in the configuration",
         ));
     }
-    let set = detections(args, &config)?;
+    let selection = Arc::new(Selection::of(args, &config));
+    // Looked at before they are loaded: a change in between is seen later, not missed.
+    let seen = look(&selection.paths);
+    let set = selection.select(load_pack(selection.shipped, &selection.paths)?).map_err(Failure::rules)?;
     let evaluator = Evaluator::new(&set.detections, &set.planner)
         .map_err(|error| Failure::rules(format!("detections cannot be prepared: {error}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -151,8 +157,8 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
         .build()
         .map_err(|error| Failure::environment(format!("cannot start: {error}")))?;
     let format = if args.format == Output::Json { ConsoleFormat::Json } else { ConsoleFormat::Human };
-    let severity_least = args.min_severity.map_or(Severity::Informational, Severity::from);
-    let result = runtime.block_on(start(&config, format, severity_least, Arc::new(set), Arc::new(evaluator)));
+    let set = (Arc::new(set), Arc::new(evaluator));
+    let result = runtime.block_on(start(&config, format, (selection, seen), set));
     // Threads that read standard input cannot be interrupted.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match result {
@@ -220,31 +226,54 @@ fn configuration(args: &RunArgs) -> Result<Config, Failure> {
     Ok(config::load(&layers)?.config)
 }
 
-fn detections(args: &RunArgs, config: &Config) -> Result<DetectionSet, Failure> {
-    let paths: Vec<PathBuf> = config.detections.paths.iter().chain(&config.exceptions.paths).cloned().collect();
-    let set = load_pack(config.detections.shipped, &paths)?;
-    let wanted: Vec<&str> = config.detections.statuses.iter().map(|status| status.as_str()).collect();
-    let least = args.min_severity.map_or(Severity::Informational, Severity::from);
-    let set = set.select(|detection| wanted.contains(&detection.status.as_str()) && detection.severity >= least);
-    if set.detections.is_empty() {
-        return Err(Failure::rules(format!(
-            "no detection is left to run: status must be one of {}, severity at least {}",
-            wanted.join(", "),
-            least.as_str()
-        )));
+/// Which detections run.
+#[derive(Debug, Clone)]
+pub(super) struct Selection {
+    pub shipped: bool,
+    /// Files and directories of detections, exceptions and lists.
+    pub paths: Vec<PathBuf>,
+    pub statuses: Vec<Status>,
+    pub least: Severity,
+}
+
+impl Selection {
+    fn of(args: &RunArgs, config: &Config) -> Selection {
+        Selection {
+            shipped: config.detections.shipped,
+            paths: config.detections.paths.iter().chain(&config.exceptions.paths).cloned().collect(),
+            statuses: config.detections.statuses.clone(),
+            least: args.min_severity.map_or(Severity::Informational, Severity::from),
+        }
     }
-    Ok(set)
+
+    /// What is to run of a set.
+    ///
+    /// # Errors
+    /// Says so where that is nothing.
+    pub fn select(&self, set: DetectionSet) -> Result<DetectionSet, String> {
+        let wanted =
+            |detection: &Detection| self.statuses.contains(&detection.status) && detection.severity >= self.least;
+        let set = set.select(wanted);
+        if set.detections.is_empty() {
+            let statuses: Vec<&str> = self.statuses.iter().map(|status| status.as_str()).collect();
+            return Err(format!(
+                "no detection is left to run: status must be one of {}, severity at least {}",
+                statuses.join(", "),
+                self.least.as_str()
+            ));
+        }
+        Ok(set)
+    }
 }
 
 async fn start(
     config: &Config,
     format: ConsoleFormat,
-    severity_least: Severity,
-    set: Arc<DetectionSet>,
-    evaluator: Arc<Evaluator>,
+    (selection, seen): (Arc<Selection>, Seen),
+    (set, evaluator): (Arc<DetectionSet>, Arc<Evaluator>),
 ) -> Result<Summary, Failure> {
     let (metrics, health, stop) = (Metrics::new(), Health::new(), Stop::default());
-    tell(&metrics, &health, &set);
+    reload::announce(&set, &metrics, &health);
     let live = config.sources.iter().any(is_live);
     let server = match config.http.listen.0.address(live) {
         Some(address) => {
@@ -268,14 +297,24 @@ async fn start(
     all.for_each(|source| metrics.register_source(&source.name));
     // Held until the run has ended.
     let (state, _lock) = state.map_or((None, None), |state| (Some((state.snapshots, state.image)), state.lock));
+    let memory_options = MemoryOptions {
+        lateness: Duration::from_millis(config.lateness_ms),
+        silence: Duration::from_millis(config.idle_ms),
+    };
+    // What instances share is numbered by their sets, which must be the same.
+    let (reloader, reloads) = match live && exchange.is_none() {
+        true => {
+            let (reloader, sets) =
+                Reloader::new(Arc::clone(&selection), memory_options.clone(), seen, (&metrics, &health));
+            (Some(reloader), Some(sets))
+        }
+        false => (None, None),
+    };
     let run = Live {
         set,
         evaluator,
-        alert_options: AlertOptions { severity_least, ..AlertOptions::new(clock::today()) },
-        memory_options: MemoryOptions {
-            lateness: Duration::from_millis(config.lateness_ms),
-            silence: Duration::from_millis(config.idle_ms),
-        },
+        alert_options: AlertOptions { severity_least: selection.least, ..AlertOptions::new(clock::today()) },
+        memory_options,
         sources,
         durable,
         durable_name,
@@ -285,14 +324,19 @@ async fn start(
         checkpoint_interval: Duration::from_millis(config.checkpoint_interval_ms),
         state,
         exchange,
+        reloads,
         metrics,
         health: health.clone(),
         stop: stop.clone(),
     };
     #[expect(clippy::disallowed_methods, reason = "it is aborted as soon as the run has ended")]
     let signals = tokio::spawn(stop_on_signal(stop, health));
+    let interval = Duration::from_millis(config.detections.watch_interval_ms);
+    #[expect(clippy::disallowed_methods, reason = "it is aborted as soon as the run has ended")]
+    let reloading = reloader.map(|reloader| tokio::spawn(reloader.run(interval)));
     let result = run.run().await;
     signals.abort();
+    reloading.iter().for_each(tokio::task::JoinHandle::abort);
     if let Some(server) = server {
         server.stop().await;
     }
@@ -305,23 +349,6 @@ async fn start(
         | RunError::Overtaken { .. }
         | RunError::Internal(_) => Failure::environment(error.to_string()),
     })
-}
-
-/// Tells metrics and health what is loaded.
-fn tell(metrics: &Metrics, health: &Health, set: &DetectionSet) {
-    metrics.register_detections(set.detections.iter().map(|detection| (&*detection.id, detection.severity)));
-    let mut statuses = std::collections::BTreeMap::new();
-    set.detections.iter().for_each(|detection| *statuses.entry(detection.status.as_str()).or_insert(0) += 1);
-    metrics.detections_loaded(statuses);
-    let today = clock::today();
-    let expired: Vec<_> = set
-        .exceptions
-        .iter()
-        .filter(|exception| exception.expired(today))
-        .map(|exception| (exception.detection.to_string(), exception.owner.clone(), exception.expires))
-        .collect();
-    metrics.emit(ExceptionsLoaded { loaded: set.exceptions.len(), expired: &expired });
-    health.detections_loaded(set.detections.len());
 }
 
 /// Asks sources to stop at the first signal; a second one ends the program at once.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use anstream::{eprintln, println};
 
-use self::watch::Files;
 use super::exit::Failure;
 use super::pack::load_pack;
+use super::watched::Files;
 use crate::clock::Instant;
 use crate::detection::{Detection, DetectionSet};
 use crate::flow::mutants::{Survey, Surveyor};

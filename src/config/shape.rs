@@ -205,11 +205,15 @@ pub struct DetectionsConfig {
     pub paths: Vec<PathBuf>,
     /// Maturities that run.
     pub statuses: Vec<Status>,
+    /// With live sources: time between two looks at the files of detections, exceptions and lists, which are loaded
+    /// anew where they have changed; 0 looks at SIGHUP only.
+    #[schemars(range(max = 3_600_000))]
+    pub watch_interval_ms: u64,
 }
 
 impl Default for DetectionsConfig {
     fn default() -> Self {
-        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Status::Stable] }
+        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Status::Stable], watch_interval_ms: 2_000 }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Keeping {
     snapshots: Snapshots,
     lanes: Lanes,
     meanings: Meanings,
+    /// Number of the set of detections that runs.
+    generation: u64,
     /// What the snapshot that is being written covers.
     covered: Covered,
 }
@@ -64,7 +66,19 @@ impl Keeping {
             tracing::info!(detection, "what is kept of this detection is dropped: it is not loaded any more");
         }
         metrics.emit(StateRestored { place: &place, epoch: image.epoch, memories, findings: stage.counts().open });
-        Keeping { snapshots, lanes, meanings, covered: Covered::new() }
+        // A start is one more set, changed or not.
+        let generation = image.generation + 1;
+        Keeping { snapshots, lanes, meanings, generation, covered: Covered::new() }
+    }
+
+    /// Number of the set of detections that runs.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Another set of detections runs from now on, with memories of these meanings.
+    pub fn follow(&mut self, generation: u64, meanings: Meanings) {
+        (self.generation, self.meanings) = (generation, meanings);
     }
 
     /// Notes how far lanes have come; `memory` gets to know those that are met for the first time.
@@ -121,7 +135,8 @@ impl Keeping {
             let committer = self.lanes.source(source).and_then(|number| committers.get(number));
             committer.is_some_and(|committer| committer.holds(lane) == Some(false))
         };
-        let mut snapshot = Snapshot { positions: self.lanes.positions(is_gone), ..Snapshot::default() };
+        let (generation, positions) = (self.generation, self.lanes.positions(is_gone));
+        let mut snapshot = Snapshot { generation, positions, ..Snapshot::default() };
         let findings = stage.save();
         let rows = findings.first().map_or(0, |(_, table)| table.num_rows() as u64);
         snapshot.parts.push(Part {

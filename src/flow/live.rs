@@ -11,8 +11,9 @@
 //! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
 mod shared;
+mod turn;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -23,13 +24,14 @@ use self::shared::{Shared, share_written};
 use super::exchange::{Exchange, TIDE_EVERY};
 use super::keeping::{self, Covered, Keeping};
 use super::lanes::SourceNames;
+use super::reload::{Generation, Plan, Stand, memory_of};
 use super::shares::ShareOptions;
 use super::snapshots::Snapshots;
 use super::work::{Outcome, SourceSettings, Worker, matches_by_detection};
 use crate::clock::{self, Instant};
 use crate::detection::DetectionSet;
 use crate::model::{
-    Alert, Cloud, Column, ColumnSet, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
+    Alert, Cloud, Column, DeadLetter, Finding, LaneId, MatchedRows, Position, RejectReason, SkipReason,
 };
 use crate::stage::alert::{AlertOptions, AlertStage};
 use crate::stage::evaluate::Evaluator;
@@ -78,6 +80,8 @@ pub struct Live {
     /// How memory is shared with the other instances of the group; it then has state of its own. `None` remembers what
     /// this process reads.
     pub exchange: Option<Sharing>,
+    /// Sets of detections that follow this one; `None` where none will.
+    pub reloads: Option<mpsc::Receiver<Generation>>,
     pub metrics: Metrics,
     pub health: Health,
     pub stop: Stop,
@@ -167,17 +171,22 @@ impl Live {
             let fronts = names.iter().take(own).map(|name| fronts.next(name)).collect();
             let out = Exchange::new(topic, memory.take()?, fronts, self.metrics.clone());
             let (set, metrics) = (Arc::clone(&self.set), self.metrics.clone());
-            let options = ShareOptions { set, memory: self.memory_options, alerts: alert_options, metrics };
+            let options = ShareOptions { set, memory: self.memory_options, alerts: alert_options.clone(), metrics };
             Some(Shared::new(out, own, places, options))
         });
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
-        let need = memory.as_ref().map(Memory::need).or_else(|| shared.as_ref().map(|shared| shared.out().need()));
+        let generation = keeping.as_ref().map_or(1, Keeping::generation);
+        self.metrics.generation(generation);
+        self.health.generation(generation);
+        let kept = memory.as_ref().map(Memory::need).or_else(|| shared.as_ref().map(|shared| shared.out().need()));
+        let kept = kept.cloned();
         let exchange = shared.as_ref().map(|shared| (shared.source(), Arc::new(shared.out().numbers())));
         let worker =
-            || Worker::new(Arc::clone(&self.evaluator), &settings, need.cloned()).with_exchange(exchange.clone());
-        spawn_workers(self.workers, outlet.work, results, worker);
+            || Worker::new(Arc::clone(&self.evaluator), &settings, kept.clone()).with_exchange(exchange.clone());
+        let stand = Arc::new(Stand::new(Plan { evaluator: Arc::clone(&self.evaluator), kept: kept.clone() }));
+        spawn_workers(self.workers, outlet.work, results, &stand, worker);
         let mut ended = Vec::new();
         for ((source, intake), name) in sources.into_iter().zip(handles).zip(&names) {
             ended.push(spawn_source(source, intake, self.stop.clone(), name));
@@ -190,6 +199,10 @@ impl Live {
             keeping,
             unsaved: None,
             set: self.set,
+            alert_options,
+            stand,
+            generation,
+            coming: VecDeque::new(),
             durable: self.durable,
             durable_name: self.durable_name,
             outboxes: self.outboxes,
@@ -206,7 +219,7 @@ impl Live {
             summary: Summary::default(),
         };
         let result = tokio::select! {
-            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, ended, &self.stop) => result,
+            result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, (ended, self.reloads), &self.stop) => result,
             () = overdue(&self.stop) => Err(RunError::Overdue { name: sequencer.durable_name.clone() }),
         };
         self.stop.request();
@@ -223,12 +236,6 @@ impl Live {
     }
 }
 
-/// The memories of a set's detections.
-pub(super) fn memory_of(set: &DetectionSet, options: &MemoryOptions) -> Option<Memory> {
-    let excepted = set.exceptions.iter().fold(ColumnSet::EMPTY, |all, one| all.union(one.predicate.columns));
-    Memory::new(&set.detections, excepted, options)
-}
-
 /// Returns when a stop was asked for and what is in hand has had its time. A sink that waits for a broker to come back
 /// would otherwise keep the process until somebody kills it.
 async fn overdue(stop: &Stop) {
@@ -237,6 +244,9 @@ async fn overdue(stop: &Stop) {
     }
     tokio::time::sleep(STOP_PATIENCE).await;
 }
+
+/// How a source ends, once it does.
+type Ended = oneshot::Receiver<Result<(), SourceError>>;
 
 type Parts = (Vec<Box<dyn Source>>, Vec<SourceSettings>, Vec<Arc<dyn Committer>>, Vec<String>);
 
@@ -274,17 +284,21 @@ fn spawn_workers(
     count: usize,
     work: mpsc::Receiver<Message>,
     results: mpsc::Sender<Numbered>,
+    stand: &Arc<Stand>,
     make: impl Fn() -> Worker,
 ) {
     let work = Arc::new(Mutex::new(work));
     for number in 0..count {
-        let (work, results) = (Arc::clone(&work), results.clone());
+        let (work, results, stand) = (Arc::clone(&work), results.clone(), Arc::clone(stand));
         let mut worker = make();
         let run = move || {
             loop {
                 // The lock is held while waiting, so workers take chunks one after the other, in order.
-                let message = work.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
-                let Some(Message::Chunk { sequence, source, chunk }) = message else { return };
+                let mut queue = work.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(Message::Chunk { sequence, source, chunk }) = queue.blocking_recv() else { return };
+                let plan = stand.take(sequence);
+                drop(queue);
+                worker.follow(&plan.evaluator, plan.kept.as_ref());
                 let outcome = worker.work(source, &chunk);
                 if results.blocking_send(Numbered { sequence, source, outcome }).is_err() {
                     return;
@@ -299,6 +313,13 @@ fn spawn_workers(
 /// Takes outcomes in order and delivers.
 struct Sequencer {
     set: Arc<DetectionSet>,
+    alert_options: AlertOptions,
+    /// By what workers evaluate.
+    stand: Arc<Stand>,
+    /// Number of the set in force.
+    generation: u64,
+    /// Sets that follow it, each from the chunk of this number on.
+    coming: VecDeque<(u64, Generation)>,
     stage: AlertStage,
     memory: Option<Memory>,
     /// In place of the memory, where it is shared.
@@ -333,7 +354,7 @@ impl Sequencer {
         mut outcomes: mpsc::Receiver<Numbered>,
         mut control: mpsc::UnboundedReceiver<Message>,
         interval: Duration,
-        ended: Vec<oneshot::Receiver<Result<(), SourceError>>>,
+        (ended, mut reloads): (Vec<Ended>, Option<mpsc::Receiver<Generation>>),
         stop: &Stop,
     ) -> Result<(), RunError> {
         let mut ticks = tokio::time::interval(interval);
@@ -367,6 +388,7 @@ impl Sequencer {
                 (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
                 (lane, written, covered) = share_written(&mut self.shared) => self.settle_share(lane, &written, covered)?,
                 _ = tides.tick(), if self.shared.is_some() => self.tide(outcomes.is_empty()).await?,
+                next = next_set(&mut reloads) => self.renew(next).await?,
                 // Before the outcomes, which under load are always there.
                 _ = ticks.tick() => {
                     self.pass_time(outcomes.is_empty()).await?;
@@ -400,6 +422,7 @@ impl Sequencer {
         while let Some(next) = self.held.remove(&self.done) {
             self.take(next).await?;
             self.done += 1;
+            self.turn().await?;
         }
         self.answer().await
     }
@@ -729,6 +752,17 @@ impl Sequencer {
                 tracing::warn!(lost, "a further sink did not take all alerts in time");
             }
         }
+    }
+}
+
+/// The set of detections that is to follow; never ends where none will.
+async fn next_set(reloads: &mut Option<mpsc::Receiver<Generation>>) -> Generation {
+    match reloads {
+        Some(waiting) => match waiting.recv().await {
+            Some(next) => next,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 

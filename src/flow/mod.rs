@@ -5,6 +5,7 @@
 //! * [`keeping`] puts what is remembered into a snapshot and back, [`snapshots`] writes it beside the run.
 //! * [`exchange`] passes on what other instances remember, [`shares`] is what this one remembers of all.
 //! * [`replay`] takes a few records through all stages at once: a detection's own tests, `explain`.
+//! * [`reload`] lets one set of detections follow another while events flow.
 //! * [`mutants`] asks of those tests which changes of a query they would notice.
 
 pub mod exchange;
@@ -12,6 +13,7 @@ pub mod keeping;
 pub mod lanes;
 pub mod live;
 pub mod mutants;
+pub mod reload;
 pub mod replay;
 pub mod shares;
 pub mod snapshots;

@@ -34,6 +34,16 @@ pub enum Difference {
     Failed(String),
 }
 
+impl std::fmt::Display for Difference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Difference::Alerts { expected, actual } => write!(f, "alerts: expected {expected}, got {actual}"),
+            Difference::Field { column, expected, actual } => write!(f, "{column}: expected {expected}, got {actual}"),
+            Difference::Failed(message) => f.write_str(message),
+        }
+    }
+}
+
 /// The tests of one detection.
 pub fn run_cases(set: &DetectionSet, detection: &Arc<Detection>) -> Result<Vec<CaseResult>, SqlError> {
     let mut detections = vec![Arc::clone(detection)];

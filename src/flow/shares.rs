@@ -139,7 +139,7 @@ impl Share {
         let place = snapshots.place().to_owned();
         let (began, clusters) = (image.epoch.is_some(), image.clusters.clone());
         let lane: LaneName = (places.source.clone(), lane.to_owned());
-        let mut memory = super::live::memory_of(&options.set, &options.memory).expect("some detection has a memory");
+        let mut memory = super::reload::memory_of(&options.set, &options.memory).expect("some detection has a memory");
         let mut stage = AlertStage::new(Arc::clone(&options.set), options.alerts.clone());
         let sources = [places.source.clone()];
         let mut keeping = Keeping::start(snapshots, image, &sources, (Some(&mut memory), &mut stage), &options.metrics);

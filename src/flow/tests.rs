@@ -1,6 +1,7 @@
 //! What a run promises, held with sources and sinks in memory.
 
 mod idle;
+mod reload;
 mod state;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -122,6 +123,7 @@ impl Bench {
             workers,
             state: None,
             exchange: None,
+            reloads: None,
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

@@ -119,6 +119,13 @@ impl Worker {
         Worker { exchange, ..self }
     }
 
+    /// Goes on with what a set of detections reads and keeps, where that is another than before.
+    pub fn follow(&mut self, evaluator: &Arc<Evaluator>, kept: Option<&Arc<Need>>) {
+        if !Arc::ptr_eq(&self.evaluator, evaluator) {
+            (self.evaluator, self.kept) = (Arc::clone(evaluator), kept.cloned());
+        }
+    }
+
     /// Decodes and evaluates a chunk of the source of this index.
     ///
     /// A record on which the decoder panics becomes a dead letter and does not touch its neighbours.

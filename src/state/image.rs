@@ -12,6 +12,8 @@ use super::table::Table;
 pub struct Image {
     /// The epoch that it is from; `None` where the place was empty or nothing could be read.
     pub epoch: Option<u64>,
+    /// Number of the set of detections that it is of.
+    pub generation: u64,
     /// Where every lane goes on.
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
@@ -98,6 +100,7 @@ impl Image {
         let parts = manifest.parts.iter().cloned().zip(tables);
         Image {
             epoch: Some(manifest.epoch),
+            generation: manifest.generation,
             positions: manifest.positions.clone(),
             clusters: manifest.clusters.clone(),
             damages,

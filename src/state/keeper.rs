@@ -49,6 +49,8 @@ pub struct Part {
 /// Everything that goes together into one epoch. Cheap to clone: tables are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
+    /// Number of the set of detections that runs.
+    pub generation: u64,
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
     pub parts: Vec<Part>,
@@ -136,7 +138,7 @@ impl Keeper {
         let mut next = self.manifest(Snapshot::default());
         next.previous = base.as_ref().map(|base| base.epoch);
         if let Some(base) = base {
-            (next.positions, next.clusters) = (base.positions, base.clusters);
+            (next.generation, next.positions, next.clusters) = (base.generation, base.positions, base.clusters);
             (next.parts, next.objects) = (base.parts, base.objects);
         }
         next
@@ -151,6 +153,7 @@ impl Keeper {
             previous: self.last().map(|last| last.epoch),
             owner: self.owner.clone(),
             written_ms: clock::now_ms(),
+            generation: snapshot.generation,
             positions: snapshot.positions,
             clusters: snapshot.clusters,
             parts: Vec::new(),

@@ -147,6 +147,9 @@ pub struct Manifest {
     pub owner: String,
     /// Wall clock, milliseconds since the epoch; for people only, nothing is decided by it.
     pub written_ms: i64,
+    /// Number of the set of detections that it is of; 0 where the version that wrote it did not count them.
+    #[serde(default)]
+    pub generation: u64,
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
     pub parts: Vec<PartRecord>,
@@ -257,6 +260,7 @@ mod tests {
             previous: Some(6),
             owner: text("me"),
             written_ms: 1,
+            generation: 4,
             positions: BTreeMap::from([(text("audit"), lanes)]),
             clusters: BTreeMap::from([(
                 text("prod"),

@@ -74,6 +74,7 @@ fn snapshot(offset: u64, parts: Vec<Part>) -> Snapshot {
     let lanes = BTreeMap::from([("audit/0".to_owned(), offset)]);
     let clock = ClusterClock { watermark_us: Some(offset as i64 * 10), ..ClusterClock::default() };
     Snapshot {
+        generation: offset,
         positions: BTreeMap::from([("audit".to_owned(), lanes)]),
         clusters: BTreeMap::from([("prod".to_owned(), clock)]),
         parts,

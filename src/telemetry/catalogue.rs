@@ -147,6 +147,9 @@ catalogue! {
     evaluate_seconds: HistogramVec [] "kubetide_batch_evaluate_seconds", WORK_SECONDS, "Time to run every detection over one batch.";
 
     detections_loaded: GaugeVec ["status"] "kubetide_detections_loaded", NONE, "Detections that are loaded, by maturity.";
+    generation: GaugeVec [] "kubetide_detections_generation", NONE, "Number of the set of detections in force: one more with every start and every reload.";
+    reloads: IntCounterVec ["outcome"] "kubetide_reloads_total", NONE, "Sets of detections that were loaded while events flowed: in force (ok), or refused because something in the files is wrong (failed).";
+    reload_failing: GaugeVec [] "kubetide_reload_failing", NONE, "1 while the files of detections, exceptions and lists hold something else than what is in force, because it cannot be used.";
     detection_matches: IntCounterVec ["detection", "severity"] "kubetide_detection_matches_total", NONE, "Events that a detection matched, before exceptions and suppression.";
     detection_errors: IntCounterVec ["detection"] "kubetide_detection_errors_total", NONE, "Batches on which a detection failed; its events in them were not judged by it.";
     last_match: GaugeVec ["detection"] "kubetide_detection_last_match_timestamp_seconds", NONE, "When a detection last matched; absent until it does.";

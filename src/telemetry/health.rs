@@ -6,7 +6,7 @@
 //! an error that this process cannot get over.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::clock;
@@ -33,6 +33,15 @@ pub enum SinkState {
     Down(String),
 }
 
+/// Why a set of detections was not taken into use.
+#[derive(Debug, Clone)]
+struct ReloadProblem {
+    since_ms: i64,
+    /// Where and what, the first of them.
+    errors: Vec<String>,
+    count: usize,
+}
+
 #[derive(Debug, Clone)]
 struct Sink {
     state: SinkState,
@@ -45,6 +54,10 @@ struct Inner {
     detections: AtomicUsize,
     /// Milliseconds since the epoch; 0 is never.
     last_checkpoint_ms: AtomicI64,
+    /// Number of the set of detections in force; 0 before there is one.
+    generation: AtomicU64,
+    /// Why the files of detections cannot be used as they are now.
+    reload: Mutex<Option<ReloadProblem>>,
     draining: AtomicBool,
     sources: Mutex<BTreeMap<String, SourceState>>,
     sinks: Mutex<BTreeMap<String, Sink>>,
@@ -83,6 +96,23 @@ impl Health {
     /// So many detections are loaded; zero is a legal number.
     pub fn detections_loaded(&self, count: usize) {
         self.inner.detections.store(count.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// The set of this number is in force, and it is what the files hold.
+    pub fn generation(&self, number: u64) {
+        self.inner.generation.store(number, Ordering::Relaxed);
+        self.reload_settled();
+    }
+
+    /// The files hold what is in force.
+    pub fn reload_settled(&self) {
+        *lock(&self.inner.reload) = None;
+    }
+
+    /// The files hold something that cannot be used, so what was loaded before stays in force. That is no reason not to
+    /// be ready: a restart would find the same files.
+    pub fn reload_failed(&self, errors: &[String], count: usize) {
+        *lock(&self.inner.reload) = Some(ReloadProblem { since_ms: clock::now_ms(), errors: errors.to_vec(), count });
     }
 
     /// Where a source stands now. The name must hold no credentials.
@@ -151,11 +181,25 @@ impl Health {
             "ready": reasons.is_empty(),
             "reasons": &reasons,
             "detections": detections,
+            "generation": self.inner.generation.load(Ordering::Relaxed),
+            "reload": self.describe_reload(),
             "sources": sources,
             "sinks": sinks,
             "last_checkpoint_age_seconds": age,
         });
         Readiness { reasons, detail }
+    }
+
+    fn describe_reload(&self) -> serde_json::Value {
+        match &*lock(&self.inner.reload) {
+            None => serde_json::json!({"state": "settled"}),
+            Some(ReloadProblem { since_ms, errors, count }) => serde_json::json!({
+                "state": "failed",
+                "for_seconds": clock::now_ms().saturating_sub(*since_ms).max(0) as f64 / 1_000.0,
+                "errors": errors,
+                "more": count.saturating_sub(errors.len()),
+            }),
+        }
     }
 
     fn describe_sources(&self, reasons: &mut Vec<String>) -> serde_json::Value {
@@ -263,6 +307,20 @@ mod tests {
         health.checkpoint_done();
         let readiness = health.readiness();
         assert!(readiness.is_ready() && readiness.detail["last_checkpoint_age_seconds"].as_f64().is_some());
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_used_is_told_and_leaves_it_ready() {
+        let health = ready();
+        health.generation(3);
+        health.reload_failed(&["a.yaml:2:1: no".to_owned()], 4);
+        let readiness = health.readiness();
+        assert!(readiness.is_ready(), "what was loaded before is in force");
+        assert_eq!(readiness.detail["generation"], 3);
+        assert_eq!(readiness.detail["reload"]["errors"], serde_json::json!(["a.yaml:2:1: no"]));
+        assert_eq!(readiness.detail["reload"]["more"], 3);
+        health.generation(4);
+        assert_eq!(health.readiness().detail["reload"], serde_json::json!({"state": "settled"}));
     }
 
     #[test]

@@ -158,6 +158,9 @@ impl Metrics {
         for outcome in ["ok", "failed"] {
             series.snapshots.with_label_values(&[outcome]);
         }
+        for outcome in ["ok", "failed"] {
+            series.reloads.with_label_values(&[outcome]);
+        }
         for from in ["event_time", "broker_time"] {
             series.alert_latency.with_label_values(&[from]);
         }
@@ -168,6 +171,8 @@ impl Metrics {
             &series.memory_waiting,
             &series.exchange_partitions,
             &series.watermark,
+            &series.generation,
+            &series.reload_failing,
             &series.exceptions_loaded,
             &series.exceptions_expired,
         ] {
@@ -231,11 +236,17 @@ impl Metrics {
         }
     }
 
-    /// How many detections are loaded, by status (`experimental`, `testing`, `stable`, `deprecated`).
-    pub fn detections_loaded<'a>(&self, by_status: impl IntoIterator<Item = (&'a str, usize)>) {
-        for (status, count) in by_status {
-            self.series().detections_loaded.with_label_values(&[status]).set(count as f64);
-        }
+    /// The status of each detection that is loaded.
+    pub fn detections_loaded(&self, statuses: impl IntoIterator<Item = &'static str>) {
+        let family = &self.series().detections_loaded;
+        // What no detection has any more is at zero again.
+        family.reset();
+        statuses.into_iter().for_each(|status| family.with_label_values(&[status]).inc());
+    }
+
+    /// The number of the set of detections in force.
+    pub fn generation(&self, number: u64) {
+        self.series().generation.with_label_values::<&str>(&[]).set(number as f64);
     }
 
     /// Makes the series of a source exist at zero. The name is the configured one, without credentials or query.
@@ -433,6 +444,14 @@ impl Metrics {
         series.memory_keys.with_label_values(&[detection]).set(keys as f64);
         series.memory_bytes.with_label_values(&[detection]).set(bytes as f64);
         raise(&series.memory_shed.with_label_values(&[detection]), shed);
+    }
+
+    /// A detection is gone, and with it what it remembered.
+    pub fn memory_forgotten(&self, detection: &str) {
+        let series = self.series();
+        for family in [&series.memory_rows, &series.memory_keys, &series.memory_bytes] {
+            set_or_remove(family, &[detection], None);
+        }
     }
 
     /// The oldest watermark, microseconds since the epoch.

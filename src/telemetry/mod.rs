@@ -16,6 +16,7 @@ mod exchange_events;
 mod health;
 pub mod logging;
 mod metrics;
+mod reload_events;
 mod state_events;
 mod throttle;
 
@@ -26,4 +27,5 @@ pub use events::{
 pub use exchange_events::{ExchangeRefused, ExchangeUnknown};
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};
+pub use reload_events::{DetectionsReloaded, ReloadFailed};
 pub use state_events::{MemoryGap, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};

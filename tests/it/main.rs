@@ -5,6 +5,7 @@ mod corpora;
 mod faults;
 mod kafka;
 mod kafka_run;
+mod reload;
 mod supply;
 mod support;
 mod tidy;

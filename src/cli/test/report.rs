@@ -7,7 +7,7 @@ use super::Tested;
 use crate::cli::diagnostics::escape_xml;
 use crate::detection::Detection;
 use crate::flow::mutants::{Survey, Survivor};
-use crate::flow::replay::{CaseResult, Difference};
+use crate::flow::replay::CaseResult;
 
 /// Failing tests and unnoticed changes; with `verbose` also what is fine.
 pub(super) fn human(tested: &[Tested], verbose: bool) {
@@ -23,7 +23,7 @@ pub(super) fn human(tested: &[Tested], verbose: bool) {
             }
             println!("{red}FAIL{reset} {} :: {}", detection.file, case.name);
             for difference in &case.differences {
-                println!("     {}", text(difference));
+                println!("     {difference}");
             }
         }
         if let Some(survey) = survey {
@@ -78,18 +78,10 @@ pub(super) fn mutants_line<'a>(surveys: impl Iterator<Item = &'a Survey>) -> Str
     format!("mutants: {tried} tried, {unexplained} unnoticed, {explained} explained{skipped}")
 }
 
-fn text(difference: &Difference) -> String {
-    match difference {
-        Difference::Alerts { expected, actual } => format!("alerts: expected {expected}, got {actual}"),
-        Difference::Field { column, expected, actual } => format!("{column}: expected {expected}, got {actual}"),
-        Difference::Failed(message) => message.clone(),
-    }
-}
-
 /// Everything, for programs.
 pub(super) fn json(tested: &[Tested]) -> serde_json::Value {
     let case = |case: &CaseResult| {
-        let differences: Vec<String> = case.differences.iter().map(text).collect();
+        let differences: Vec<String> = case.differences.iter().map(ToString::to_string).collect();
         json!({ "name": case.name, "passed": differences.is_empty(), "differences": differences })
     };
     let detection = |tested: &Tested| {
@@ -141,7 +133,7 @@ pub(super) fn junit(tested: &[Tested]) -> String {
             out.push_str("</testcase>\n");
         };
         for case in &tested.cases {
-            add(&case.name, &case.differences.iter().map(text).collect::<Vec<_>>());
+            add(&case.name, &case.differences.iter().map(ToString::to_string).collect::<Vec<_>>());
         }
         for survivor in unnoticed {
             add(&format!("{}: {}", survivor.condition, survivor.change), &[survivor.hint().to_owned()]);

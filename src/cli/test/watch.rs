@@ -1,7 +1,5 @@
 //! `kubetide test --watch`: tests again what changes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +8,11 @@ use anstream::eprintln;
 
 use super::{TestArgs, round};
 use crate::cli::exit::Failure;
+use crate::cli::watched::{Files, changes, look, texts};
 use crate::detection::{Detection, files};
 
 /// Time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-
-/// Paths of files as the user knows them.
-pub(super) type Files = BTreeSet<Arc<str>>;
-
-/// Path and text of every file: what is saved without a change is none, and no clock of a file system is trusted.
-type Seen = BTreeMap<Arc<str>, Arc<str>>;
 
 /// Tests, and tests again, until the user ends it.
 ///
@@ -59,22 +52,6 @@ fn tell(result: Result<ExitCode, Failure>) {
     }
 }
 
-fn look(paths: &[PathBuf]) -> Seen {
-    texts(files::read(paths))
-}
-
-fn texts(read: files::Read) -> Seen {
-    read.files.into_iter().map(|file| (file.path, file.text)).collect()
-}
-
-/// Files that are new, gone, or of another text.
-fn changes(before: &Seen, now: &Seen) -> Files {
-    let other = |here: &Seen, there: &Seen| -> Files {
-        here.iter().filter(|(path, text)| there.get(*path) != Some(text)).map(|(path, _)| Arc::clone(path)).collect()
-    };
-    &other(before, now) | &other(now, before)
-}
-
 /// Keeps the detections of these files; all of them where one is something that others use, or is gone.
 pub(super) fn narrow(selected: &mut Vec<Arc<Detection>>, changed: &Files) {
     let own = |path: &Arc<str>| selected.iter().any(|detection| detection.file == *path);
@@ -87,19 +64,6 @@ pub(super) fn narrow(selected: &mut Vec<Arc<Detection>>, changed: &Files) {
 mod tests {
     use super::*;
     use crate::detection::load;
-
-    fn seen(files: &[(&str, &str)]) -> Seen {
-        files.iter().map(|(path, text)| (Arc::from(*path), Arc::from(*text))).collect()
-    }
-
-    #[test]
-    fn new_gone_and_edited_files_are_changes() {
-        let before = seen(&[("a", "1"), ("b", "1"), ("c", "1")]);
-        let now = seen(&[("a", "1"), ("b", "2"), ("d", "1")]);
-        let changed = changes(&before, &now);
-        assert_eq!(changed.iter().map(|path| &**path).collect::<Vec<_>>(), ["b", "c", "d"]);
-        assert!(changes(&now, &now).is_empty());
-    }
 
     #[test]
     fn a_detection_concerns_itself_and_a_list_concerns_all() {

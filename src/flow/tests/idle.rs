@@ -80,6 +80,7 @@ async fn is_told(is_current: bool, patience: Duration) -> bool {
         workers: 2,
         state: None,
         exchange: None,
+        reloads: None,
         checkpoint_interval: Duration::from_millis(20),
         metrics: Metrics::new(),
         health: Health::new(),

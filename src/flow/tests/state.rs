@@ -7,31 +7,36 @@ use super::*;
 use crate::flow::snapshots::Snapshots;
 use crate::state::{Image, StateStore, check};
 
-const HEAD: &str = "severity: low\nstatus: stable\nattack: [TA0007/T1613]\ndescription: D\ntriage: T\nfalse_positives: [F]\ntests: []\n";
-const SEQUENCE: &str = "id: read-then-exec\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 30m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n";
+pub(super) const HEAD: &str = "severity: low\nstatus: stable\nattack: [TA0007/T1613]\ndescription: D\ntriage: T\nfalse_positives: [F]\ntests: []\n";
+pub(super) const SEQUENCE: &str = "id: read-then-exec\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 30m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n";
 pub(super) const ABSENT: &str = "id: read-and-no-more\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsequence:\n  by: [user_name]\n  within: 5m\n  steps:\n  - sql: SELECT * FROM audit WHERE resource = 'secrets' AND verb = 'get'\n  - sql: SELECT * FROM audit WHERE resource = 'pods' AND verb = 'create'\n    absent: true\n";
-const FIRST_SEEN: &str = "id: new-pod\ntitle: T\nentity: [user_name, name]\nsuppress: 0\nsummary: '{user_name} {name}'\nsql: SELECT * FROM audit WHERE resource = 'pods'\nfirst_seen: {of: [name], per: [user_name], learn: 1m, forget: 30d}\n";
-const EVENTS: &str = "id: secret-read\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsql: SELECT * FROM audit WHERE resource = 'secrets'\n";
+pub(super) const FIRST_SEEN: &str = "id: new-pod\ntitle: T\nentity: [user_name, name]\nsuppress: 0\nsummary: '{user_name} {name}'\nsql: SELECT * FROM audit WHERE resource = 'pods'\nfirst_seen: {of: [name], per: [user_name], learn: 1m, forget: 30d}\n";
+pub(super) const EVENTS: &str = "id: secret-read\ntitle: T\nentity: [user_name]\nsuppress: 1h\nsummary: '{user_name}'\nsql: SELECT * FROM audit WHERE resource = 'secrets'\n";
 
-const WINDOW: &str = "id: many-reads\ntitle: T\nentity: [user_name]\nsuppress: 5m\nsummary: '{user_name}'\nsql: SELECT user_name, count(*) AS reads FROM audit WHERE resource = 'secrets' GROUP BY user_name HAVING count(*) >= 3\nwindow: {size: 10m, every: 1m}\n";
+pub(super) const WINDOW: &str = "id: many-reads\ntitle: T\nentity: [user_name]\nsuppress: 5m\nsummary: '{user_name}'\nsql: SELECT user_name, count(*) AS reads FROM audit WHERE resource = 'secrets' GROUP BY user_name HAVING count(*) >= 3\nwindow: {size: 10m, every: 1m}\n";
 
 fn detections(sequence: &str) -> Arc<DetectionSet> {
     detections_of(&[sequence, ABSENT, FIRST_SEEN, WINDOW, EVENTS])
 }
 
 pub(super) fn detections_of(texts: &[&str]) -> Arc<DetectionSet> {
+    Arc::new(set_of(texts))
+}
+
+/// The set of some detections, each without what all have in common.
+pub(super) fn set_of(texts: &[&str]) -> DetectionSet {
     let file = |text: &str| {
         let id = text.strip_prefix("id: ").and_then(|text| text.lines().next()).expect("it begins with its id");
         let path = format!("detections/discovery/{id}.yaml");
         SourceFile { path: path.as_str().into(), text: format!("{text}{HEAD}").into(), support: false }
     };
-    let loaded = load(&texts.iter().copied().map(file).collect::<Vec<_>>());
+    let loaded = load(&texts.iter().map(|text| file(text)).collect::<Vec<_>>());
     assert_eq!(loaded.set.detections.len(), texts.len(), "{:?}", loaded.diagnostics);
-    Arc::new(loaded.set)
+    loaded.set
 }
 
 /// Some hours of four users of two clusters, out of order by less than the lateness, with repeats.
-fn records() -> Vec<String> {
+pub(super) fn records() -> Vec<String> {
     let mut chance = 7_u64;
     let mut next = |below: u64| {
         chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -105,13 +110,13 @@ fn open(place: &Path) -> StateStore {
     StateStore::open(place.to_str().expect("UTF-8")).expect("a store")
 }
 
-async fn state(place: &Path) -> (Snapshots, Image) {
+pub(super) async fn state(place: &Path) -> (Snapshots, Image) {
     Snapshots::open(open(place), Duration::from_millis(1)).await.expect("claimed")
 }
 
-fn live(
+pub(super) fn live(
     set: &Arc<DetectionSet>,
-    part: Part,
+    part: impl Source + 'static,
     sink: &MemorySink,
     state: Option<(Snapshots, Image)>,
     place: &Path,
@@ -138,6 +143,7 @@ fn live(
         workers: 2,
         state,
         exchange: None,
+        reloads: None,
         checkpoint_interval: Duration::from_millis(1),
         metrics: Metrics::new(),
         health: Health::new(),
@@ -146,9 +152,9 @@ fn live(
 }
 
 /// By finding: how often it was created, and the largest count that was told.
-type Told = BTreeMap<String, (usize, u64)>;
+pub(super) type Told = BTreeMap<String, (usize, u64)>;
 
-fn told(sink: &MemorySink) -> Told {
+pub(super) fn told(sink: &MemorySink) -> Told {
     let mut told = Told::new();
     for alert in &sink.kept().alerts {
         let (created, count) = told.entry(format!("{} {}", alert.detection, alert.uid)).or_default();

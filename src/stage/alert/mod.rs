@@ -20,6 +20,7 @@ mod identity;
 mod ocsf;
 mod redact;
 mod remembered;
+mod renew;
 mod row;
 mod scrub;
 mod spec;

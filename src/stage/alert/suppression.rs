@@ -209,6 +209,25 @@ impl Suppression {
         if full || related >= self.limits.listed_max * EMISSIONS_MAX { self.take(id) } else { None }
     }
 
+    /// Detections have other numbers from now on; findings of those without one are forgotten.
+    pub fn renumber(&mut self, number: impl Fn(usize) -> Option<usize>) {
+        let (mut requests, mut pending_bytes) = (0, 0);
+        self.open.retain(|_, finding| match number(finding.detection) {
+            Some(now) => {
+                finding.detection = now;
+                requests += finding.requests.len();
+                pending_bytes += finding.pending.as_ref().map_or(0, |pending| pending.bytes);
+                true
+            }
+            None => false,
+        });
+        (self.requests, self.pending_bytes) = (requests, pending_bytes);
+        let (open, before) = (&self.open, self.by_end.len());
+        self.by_end.retain(|(_, id)| open.contains_key(id));
+        self.waiting.retain(|id| open.contains_key(id));
+        self.evicted += (before - self.by_end.len()) as u64;
+    }
+
     /// Everything that waits to be told, in the order in which it began to wait.
     pub fn flush(&mut self) -> Vec<Update> {
         let waiting = std::mem::take(&mut self.waiting);

@@ -113,7 +113,7 @@ impl Memory {
             }
             for part in &cluster.memories {
                 let number = meanings.iter().position(|(id, _)| *id == part.detection);
-                let made = number.and_then(|n| Some((n, self.kinds.make(n, &cluster_id, cluster.born_us)?)));
+                let made = number.and_then(|n| Some((n, self.kinds.make(n, &cluster_id, timeline.begins_us(n))?)));
                 let Some((number, mut recall)) = made else { continue };
                 match recall.restore(&part.tables) {
                     Ok(()) => timeline.put(number, recall),

@@ -12,6 +12,7 @@ mod apart;
 mod entry;
 mod first_seen;
 mod image;
+mod renew;
 mod rhythm;
 mod sequence;
 mod silence;
@@ -37,6 +38,7 @@ pub use self::apart::{HeardOf, Standing};
 pub use self::entry::{Entry, Field, Kept, Key, clamped, kept_rows, key_of};
 use self::first_seen::FirstSeen;
 pub use self::image::{ClusterImage, Meanings, MemoryImage, MemoryPart, Unfit};
+pub use self::renew::{Renewed, same_memory};
 use self::rhythm::Rhythm;
 use self::sequence::Sequence;
 use self::silence::Silence;
@@ -72,6 +74,9 @@ pub trait Recall: std::fmt::Debug + Send {
     /// # Errors
     /// Says which table is not as expected; the memory is then as it was.
     fn restore(&mut self, tables: &[(String, RecordBatch)]) -> Result<(), String>;
+
+    /// The detection's set has followed another: the same question may be planned anew, with other lists.
+    fn replan(&mut self, _rule: &Arc<WindowRule>) {}
 
     /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
     fn failures(&mut self) -> Vec<String> {

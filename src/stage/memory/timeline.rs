@@ -4,6 +4,7 @@
 //! only come late. Rows wait until the watermark has passed them. They are released in order of (event time, event id);
 //! between them the memories are woken at the event times that they asked for.
 
+mod renew;
 mod saved;
 pub use self::saved::Names;
 
@@ -21,7 +22,8 @@ const REQUEST_US: i64 = 24 * 3600 * 1_000_000;
 /// A lane of a source.
 pub type LaneKey = (usize, LaneId);
 
-/// Makes the memory of a detection for a cluster; `born_us` is the event time at which the cluster was first heard of.
+/// Makes the memory of a detection for a cluster; `born_us` is the event time at which it begins: when the cluster was
+/// first heard of, or when the detection came later.
 pub trait Memories: std::fmt::Debug {
     fn make(&self, detection: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>>;
 }
@@ -64,6 +66,8 @@ pub enum Taken {
 pub struct Timeline {
     cluster_id: Arc<str>,
     born_us: i64,
+    /// Detections that came later than the cluster: the event time from which on they are shown its events.
+    since: BTreeMap<usize, i64>,
     watermark_us: i64,
     /// Newest event time of each open lane.
     lanes: HashMap<LaneKey, i64>,
@@ -89,6 +93,7 @@ impl Timeline {
         Timeline {
             cluster_id,
             born_us,
+            since: BTreeMap::new(),
             watermark_us: i64::MIN,
             lanes: HashMap::new(),
             awaited: BTreeMap::new(),
@@ -219,7 +224,9 @@ impl Timeline {
         self.wakings.remove(&(at_us, detection));
         self.asleep.remove(&detection);
         if let Some(recall) = self.recalls.get_mut(&detection) {
+            let before = out.len();
             recall.wake(at_us, out);
+            numbered(out, before, detection);
             let due = recall.due();
             // A memory that asks for the past would be woken for ever.
             self.sleep(detection, due.map(|due| due.max(at_us.saturating_add(1))));
@@ -251,14 +258,17 @@ impl Timeline {
             if !self.first_of_request(&entry, found.detection, found.step) {
                 continue;
             }
+            let begins_us = self.begins_us(found.detection);
             let recall = match self.recalls.entry(found.detection) {
                 std::collections::btree_map::Entry::Occupied(recall) => recall.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => {
-                    let Some(made) = memories.make(found.detection, &self.cluster_id, self.born_us) else { continue };
+                    let Some(made) = memories.make(found.detection, &self.cluster_id, begins_us) else { continue };
                     place.insert(made)
                 }
             };
+            let before = out.len();
             recall.see(found.step, &entry, out);
+            numbered(out, before, found.detection);
             let due = recall.due();
             self.sleep(found.detection, due);
         }
@@ -279,6 +289,11 @@ impl Timeline {
         }
         true
     }
+}
+
+/// A memory is older than the number that its detection has now, where a set followed another.
+fn numbered(out: &mut [Finding], before: usize, detection: usize) {
+    out.iter_mut().skip(before).for_each(|finding| finding.detection = detection);
 }
 
 /// An id of the table as a number: its hexadecimal digits where it is made of them.

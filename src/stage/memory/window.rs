@@ -348,6 +348,12 @@ impl Recall for Window {
         Ok(())
     }
 
+    fn replan(&mut self, rule: &Arc<WindowRule>) {
+        self.rule = Arc::clone(rule);
+        self.ring.forget_states();
+        self.tried.clear();
+    }
+
     fn bound(&self) -> Bound {
         Bound { rows: true, engine: false }
     }

@@ -14,6 +14,9 @@ use crate::model::Column;
 use crate::stage::memory::Entry;
 use crate::stage::memory::tables::{entries_of, entries_table, ints64, keys, named, read_keys, table, texts};
 
+/// The table of when detections began; state of before it was has none.
+const SINCE: &str = "since";
+
 /// Detections by number and by name.
 #[derive(Debug, Clone, Copy)]
 pub struct Names<'a> {
@@ -93,7 +96,18 @@ impl Timeline {
             ("meaning", text_column(started.iter().map(|(_, _, (_, meaning), _)| *meaning))),
             ("step", int_column(started.iter().map(|(.., step)| *step))),
         ]);
-        let mut tables = vec![("matches".to_owned(), matches_table), ("started".to_owned(), started_table)];
+        let since = (0..names.known.len()).filter_map(|number| Some((names.of(number)?, self.begins_us(number))));
+        let since: Vec<_> = since.collect();
+        let since_table = table(vec![
+            ("detection", text_column(since.iter().map(|((id, _), _)| *id))),
+            ("meaning", text_column(since.iter().map(|((_, meaning), _)| *meaning))),
+            ("us", int_column(since.iter().map(|(_, us)| *us))),
+        ]);
+        let mut tables = vec![
+            ("matches".to_owned(), matches_table),
+            ("started".to_owned(), started_table),
+            (SINCE.to_owned(), since_table),
+        ];
         if !entries.is_empty() {
             tables.push(("waiting".to_owned(), entries_table(&entries)));
         }
@@ -116,6 +130,9 @@ impl Timeline {
             place.ok_or("table matches does not fit table waiting")?.extend(found);
         }
         let started = started_of(named(tables, "started")?, &numbers)?;
+        if tables.iter().any(|(name, _)| name == SINCE) {
+            self.since = self.since_of(named(tables, SINCE)?, &numbers)?;
+        }
         for (entry, mut matches) in entries.iter().zip(matches) {
             // Numbers may be in another order than they were.
             matches.sort_by_key(|found: &HeldMatch| (found.detection, std::cmp::Reverse(found.step)));
@@ -128,6 +145,16 @@ impl Timeline {
             self.started_order.push_back((us, key));
         }
         Ok(())
+    }
+
+    /// From when on detections were shown the cluster's events; those that are not in the table begin now.
+    fn since_of(&self, table: &RecordBatch, numbers: &Numbers<'_>) -> Result<BTreeMap<usize, i64>, String> {
+        let (ids, meanings, us) = (texts(table, "detection")?, texts(table, "meaning")?, ints64(table, "us")?);
+        let known = ids.iter().zip(&meanings).zip(us);
+        let known: HashMap<(&str, &str), i64> = known.map(|((id, of), us)| ((id.as_str(), of.as_str()), us)).collect();
+        let now_us = self.born_us.max(self.watermark_us);
+        let of = numbers.iter().map(|(names, number)| (*number, known.get(names).copied().unwrap_or(now_us)));
+        Ok(of.filter(|(_, us)| *us != self.born_us).collect())
     }
 
     /// Puts back how far the cluster had come, and lanes that this run has not met yet.

@@ -306,6 +306,13 @@ impl Ring {
         Ok(found)
     }
 
+    /// Forgets what panes come to: the query may say something else about the same rows now.
+    pub(super) fn forget_states(&mut self) {
+        for pane in &mut self.panes {
+            self.bytes -= pane.state.take().map_or(0, |state| state.bytes());
+        }
+    }
+
     /// The rows of those panes that can matter to the query.
     pub(super) fn batches(&self, span: Span) -> Vec<RecordBatch> {
         let chunks = self.chunks(span);
