@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use kubetide::detection::{Status, files, load};
+use kubetide::detection::{SourceFile, Status, files, load};
 use kubetide::flow::replay::replay;
 use kubetide::flow::work::chunk_of;
 use kubetide::model::{Lane, Severity};
@@ -17,10 +17,22 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The detections that a run has by default.
-static SHIPPED: LazyLock<Arc<Evaluator>> = LazyLock::new(|| {
-    let set = load(&files::shipped()).set.select(|detection| detection.status == Status::Stable);
+static SHIPPED: LazyLock<Arc<Evaluator>> = LazyLock::new(|| with_lists(Vec::new()));
+
+/// The same at a site that keeps these lists.
+fn with_lists(lists: Vec<SourceFile>) -> Arc<Evaluator> {
+    let files: Vec<SourceFile> = files::shipped().into_iter().chain(lists).collect();
+    let set = load(&files).set.select(|detection| detection.status == Status::Stable);
     Arc::new(Evaluator::new(&set.detections, &set.planner).expect("the pack is right"))
-});
+}
+
+/// A list as a site writes one.
+fn site_list(name: &str, values: &[String]) -> SourceFile {
+    let entries: Vec<Value> =
+        values.iter().map(|value| json!({"value": value, "reason": "as their case has it"})).collect();
+    let text = json!({"name": name, "description": "the site's", "entries": entries}).to_string();
+    SourceFile { path: format!("site/lists/{name}.yaml").into(), text: text.into(), support: false }
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,7 +80,12 @@ struct Case {
     test: String,
     expected: bool,
     records: Vec<String>,
+    /// The pack with the lists of the site that the case is about.
+    site: Arc<Evaluator>,
 }
+
+/// Falco's rules as they are installed know the users of the clusters that the cases come from.
+const FALCO_USERS: [&str; 2] = ["minikube-user", "admin"];
 
 pub struct Suite {
     name: &'static str,
@@ -86,13 +103,23 @@ impl Suite {
             let record = if line["cloud"] == "aks" { json!({"records": [event]}) } else { event.clone() };
             vec![record.to_string()]
         };
-        Suite::read("Panther", folder, Severity::Informational, case)
+        Suite::read("Panther", folder, Severity::Informational, case, |_| Arc::clone(&SHIPPED))
     }
 
-    /// One or more events each, as an API server's log backend wrote them.
+    /// One or more events each, as an API server's log backend wrote them; `overrides` names users that the site expects
+    /// as well.
     pub fn falco(folder: &Path) -> Suite {
+        let mut sites: BTreeMap<Vec<String>, Arc<Evaluator>> = BTreeMap::new();
+        let site = |line: &Value| {
+            let overrides = line["overrides"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let more = overrides.filter_map(|name| name.strip_prefix("allow_user_")?.strip_suffix(".yaml"));
+            let users: Vec<String> = FALCO_USERS.into_iter().chain(more).map(str::to_owned).collect();
+            let guarded = site_list("guarded-clusters", &[CLUSTER.to_owned()]);
+            let site = sites.entry(users);
+            Arc::clone(site.or_insert_with_key(|users| with_lists(vec![guarded, site_list("expected-users", users)])))
+        };
         let case = |line: &Value| line["events"].as_array().into_iter().flatten().map(Value::to_string).collect();
-        Suite::read("Falco", folder, Severity::Medium, case)
+        Suite::read("Falco", folder, Severity::Medium, case, site)
     }
 
     fn read(
@@ -100,6 +127,7 @@ impl Suite {
         folder: &Path,
         quiet_below: Severity,
         records: impl Fn(&Value) -> Vec<String>,
+        mut site: impl FnMut(&Value) -> Arc<Evaluator>,
     ) -> Suite {
         let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect("a fixture");
         let mapping = serde_saphyr::from_str(&text("agreement.yaml")).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -111,6 +139,7 @@ impl Suite {
                 test: word(&line, "test_name"),
                 expected: line["expected"].as_bool().expect("a case expects something"),
                 records: records(&line),
+                site: site(&line),
             }
         };
         Suite { name, mapping, cases: text("tests.ndjson").lines().map(case).collect(), quiet_below }
@@ -127,7 +156,7 @@ impl Suite {
                 wrong.push(format!("rule {} is not mapped", case.rule));
                 continue;
             };
-            let fired = fired(&case.records);
+            let fired = fired(case);
             let least = if case.expected { Severity::Informational } else { self.quiet_below };
             let hit = fired.iter().any(|(id, severity)| counterpart.detections.contains(id) && *severity >= least);
             let listed = self.listed(case);
@@ -185,9 +214,12 @@ impl Suite {
     }
 }
 
-/// The detections that fire on these records, each with its severity.
-fn fired(records: &[String]) -> BTreeSet<(String, Severity)> {
-    let lane = Lane { name: "case".into(), fallback_cluster: "case".into(), cluster: None };
-    let replayed = replay(&SHIPPED, &chunk_of(records, lane));
+/// The cluster that records without one come from.
+const CLUSTER: &str = "case";
+
+/// The detections that fire on the records of a case, each with its severity.
+fn fired(case: &Case) -> BTreeSet<(String, Severity)> {
+    let lane = Lane { name: "case".into(), fallback_cluster: CLUSTER.into(), cluster: None };
+    let replayed = replay(&case.site, &chunk_of(&case.records, lane));
     replayed.alerts.iter().map(|alert| (alert.detection.to_string(), alert.severity)).collect()
 }
