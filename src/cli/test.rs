@@ -15,7 +15,8 @@ use super::watched::Files;
 use crate::clock::Instant;
 use crate::detection::{Detection, DetectionSet};
 use crate::flow::mutants::{Survey, Surveyor};
-use crate::flow::replay::{CaseResult, run_cases};
+use crate::flow::replay::{CaseResult, hidden, run_cases};
+use crate::stage::alert::ExceptionCount;
 
 /// Run the tests of detections
 #[derive(Debug, clap::Args)]
@@ -53,6 +54,8 @@ struct Tested {
     cases: Vec<CaseResult>,
     /// Where changes were asked for.
     survey: Option<Survey>,
+    /// What the exceptions that came with it hide in its tests.
+    exceptions: Vec<ExceptionCount>,
 }
 
 impl Tested {
@@ -92,6 +95,9 @@ fn round(args: &TestArgs, changed: Option<&Files>) -> Result<ExitCode, Failure> 
     let failed: usize = tested.iter().map(Tested::failed).sum();
     let seconds = started.elapsed_seconds();
     eprintln!("{} passed, {failed} failed ({} detections, {seconds:.1} s)", tests - failed, tested.len());
+    if let Some(line) = report::exceptions_line(&tested) {
+        eprintln!("{line}");
+    }
     let surveys = || tested.iter().filter_map(|tested| tested.survey.as_ref());
     let unnoticed: usize = surveys().map(|survey| survey.unexplained().count()).sum();
     if args.mutants {
@@ -107,7 +113,8 @@ fn test_all(set: &DetectionSet, selected: &[Arc<Detection>], mutants: bool) -> R
         let wrong = |error| Failure::rules(format!("{}: {error}", detection.file));
         let cases = run_cases(set, detection).map_err(wrong)?;
         let survey = mutants.then(|| surveyor.survey(detection)).transpose().map_err(wrong)?;
-        tested.push(Tested { detection: Arc::clone(detection), cases, survey });
+        let exceptions = hidden(set, detection).map_err(wrong)?;
+        tested.push(Tested { detection: Arc::clone(detection), cases, survey, exceptions });
     }
     Ok(tested)
 }
@@ -151,5 +158,25 @@ mod tests {
         assert_eq!(shown(code("id: d\n", false)), wrong);
         let untested = detection(1, "").split("tests:").next().expect("a first part").to_owned();
         assert_eq!(shown(code(&untested, false)), wrong, "an empty selection is an error");
+    }
+
+    #[test]
+    fn what_exceptions_hide_in_the_tests_is_counted() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(folder.path().join("exceptions")).expect("made");
+        std::fs::write(folder.path().join("d.yaml"), detection(1, QUIET)).expect("written");
+        let entry = |expires: &str| {
+            format!("- {{detection: d, sql: user_name LIKE '%', reason: R, owner: ops, expires: {expires}}}\n")
+        };
+        let text = [entry("2999-12-31"), entry("2020-01-01")].concat();
+        std::fs::write(folder.path().join("exceptions/e.yaml"), text).expect("written");
+        let set = load_pack(false, &[folder.path().to_owned()]).unwrap_or_else(|_| panic!("loads"));
+        let tested = test_all(&set, &set.detections, false).unwrap_or_else(|_| panic!("runs"));
+        let told: Vec<(bool, u64)> =
+            tested[0].exceptions.iter().map(|exception| (exception.expired, exception.hidden)).collect();
+        assert_eq!(told, [(false, 1), (true, 0)]);
+        assert_eq!(tested[0].failed(), 0, "a detection's own tests are not about a site's exceptions");
+        let line = report::exceptions_line(&tested).expect("there are some");
+        assert_eq!(line, "exceptions: 1 hide 1 matches of the tests, 1 have expired");
     }
 }

@@ -170,7 +170,7 @@ fn month() -> Length {
 }
 
 /// What a detection with memory keeps in mind.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Memory {
     /// Steps by one entity, one after the other.
     Sequence {

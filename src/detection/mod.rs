@@ -5,6 +5,7 @@
 //! all files come at once. Nothing here looks at events: `stage::evaluate` does.
 
 mod attack;
+mod changed;
 pub mod coverage;
 mod diagnostic;
 mod file;
@@ -24,6 +25,7 @@ mod yaml;
 mod tests;
 
 pub use attack::{ATTACK_VERSION, Attack, AttackError, MATRIX, Matrix, Tactic, Technique};
+pub use changed::ChangedNumber;
 pub use diagnostic::{Code, Diagnostic, Level, Span, did_you_mean, suggest};
 pub use file::{
     AcceptedMutant, Case, DetectionFile, Envelope, EventSpec, ExceptionEntry, ExceptionsFile, Expect, ListEntry,

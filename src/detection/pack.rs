@@ -21,7 +21,7 @@ use super::shape;
 use super::summary::Summary;
 use super::yaml::{self, Key, Node, Step, Value};
 use crate::model::{Column, ColumnSet, Kind, Severity};
-use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError};
+use crate::sql::{EventPlan, Lists, Planner, Predicate, Shape, SqlError, WindowPlan};
 
 /// A file's path as the user knows it, and its text.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct SourceFile {
 }
 
 /// A detection that is ready to run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Detection {
     pub id: Arc<str>,
     pub title: Arc<str>,
@@ -328,6 +328,13 @@ impl Loader {
     }
 }
 
+/// What concerns a window: the events that the query's own conditions let through.
+pub(super) fn concerned(plan: &WindowPlan) -> EventPlan {
+    let conjuncts = plan.candidates.clone().unwrap_or_default();
+    let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
+    EventPlan { columns, output: plan.output.clone(), computed: Vec::new(), shape: Shape::Filter { conjuncts } }
+}
+
 /// Folders say what a file is; where they do not, its keys do.
 fn kind_of(document: &Document) -> FileKind {
     match (folder(&document.file), &document.root.value) {
@@ -518,14 +525,7 @@ impl Check<'_> {
                 found.push(self.document.report(Code::UnknownColumn, span, message).help(help));
             }
         }
-        let conjuncts = plan.candidates.clone().unwrap_or_default();
-        let columns = conjuncts.iter().fold(plan.columns, |all, conjunct| all.union(conjunct.columns));
-        let concerned = EventPlan {
-            columns,
-            output: plan.output.clone(),
-            computed: Vec::new(),
-            shape: Shape::Filter { conjuncts },
-        };
+        let concerned = concerned(&plan);
         (Some(concerned), Some(Memory::Window { spec, plan }))
     }
 

@@ -3,6 +3,11 @@
 //! A test's events are decoded once. Each condition of the query, and each changed one, is evaluated over them by itself;
 //! a changed query matches the rows for which all its conditions hold, and the test notices where its number of alerts
 //! is no longer the one that it expects. The pieces are those of [`mutate`](crate::sql::mutate).
+//!
+//! What is more than a filter, or has a memory, is made anew with each change and put to its tests as a whole ([`whole`]);
+//! there the numbers of the memory are changed as well.
+
+mod whole;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -95,8 +100,10 @@ impl<'a> Surveyor<'a> {
     pub fn survey(&mut self, detection: &Arc<Detection>) -> Result<Survey, SqlError> {
         let conditions = match (&detection.plan.shape, conditions(&detection.sql)) {
             (Shape::Filter { .. }, Some(conditions)) if detection.memory.is_none() => conditions,
-            _ if detection.memory.is_some() => return Ok(Survey::skipped("it has a memory")),
-            _ => return Ok(Survey::skipped("its query is more than a filter")),
+            _ if detection.reads_alerts() => {
+                return Ok(Survey::skipped("its tests need all other detections, too slow for each change"));
+            }
+            _ => return whole::survey(self.set, detection),
         };
         let alerts = Alerts::new(self.set, detection)?;
         let mut trials = Vec::with_capacity(detection.tests.len());
@@ -324,9 +331,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_or_does_not_pass_is_skipped() {
-        let grouped = "SELECT verb FROM audit WHERE resource = 'pods' GROUP BY verb";
-        assert_eq!(survey(grouped, FIRES).skipped, Some("its query is more than a filter"));
+    fn what_is_no_filter_is_put_to_its_tests_as_a_whole() {
+        let grouped =
+            "SELECT verb, count(*) AS n FROM audit WHERE resource = 'pods' GROUP BY verb HAVING count(*) >= 1";
+        let found = survey(grouped, FIRES);
+        assert!(changes(&found).contains(&"resource = 'pods': dropped".to_owned()), "{:?}", changes(&found));
+        assert!(survey(grouped, &format!("{FIRES}{NODE}")).survivors.len() < found.survivors.len());
+    }
+
+    #[test]
+    fn a_window_loses_conditions_and_half_its_time() {
+        let counts = "SELECT user_name, count(*) AS n FROM audit WHERE verb = 'get' GROUP BY user_name \
+                      HAVING count(*) >= 3";
+        let window = |copies: u32, alerts: u32, every: &str| {
+            format!(
+                "  - {{name: w{copies}{every}, events: [{{sample: secret-get, repeat: {copies}, every: {every}}}], \
+                 expect: {{alerts: {alerts}}}}}\n"
+            )
+        };
+        let keys = |tests: &str| format!("window: {{size: 10m}}\ntests:\n{tests}");
+        let found = survey(counts, &keys(&window(4, 1, "1m")));
+        assert_eq!(changes(&found), ["verb = 'get': dropped", "count(*) >= 3: dropped", "size: halved to 300s"]);
+        let more = [window(3, 1, "4m"), window(2, 0, "1m")].concat();
+        let found = survey(counts, &keys(&more));
+        assert_eq!(changes(&found), ["verb = 'get': dropped"]);
+    }
+
+    #[test]
+    fn what_does_not_pass_is_skipped() {
         let fails = FIRES.replace("alerts: 1", "alerts: 2");
         assert_eq!(survey(SQL, &fails).skipped, Some("its tests do not pass"));
     }

@@ -7,11 +7,11 @@ use arrow::array::RecordBatch;
 
 use super::work::{SourceSettings, Worker, chunk_of};
 use crate::clock;
-use crate::detection::{Case, Detection, DetectionSet, Envelope, EventSpec};
+use crate::detection::{Case, Detection, DetectionSet, Envelope, EventSpec, Exception};
 use crate::generate::wire::{WireFormat, wrap};
-use crate::model::{Activity, Alert, COLUMNS, ColumnSet, Finding, Lane, MatchedRows};
+use crate::model::{Activity, Alert, COLUMNS, Chunk, ColumnSet, Finding, Lane, MatchedRows};
 use crate::sql::SqlError;
-use crate::stage::alert::{AlertOptions, AlertSpec, AlertStage, cell};
+use crate::stage::alert::{AlertOptions, AlertSpec, AlertStage, ExceptionCount, ExceptionSpec, cell};
 use crate::stage::evaluate::Evaluator;
 use crate::stage::memory::{Memory, MemoryOptions};
 
@@ -119,15 +119,50 @@ pub struct Replayed {
 }
 
 /// Takes a chunk through all stages. Exceptions are left out: they are a site's, not the detection's.
-pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replayed {
-    let mut memory = Memory::new(evaluator.detections(), ColumnSet::EMPTY, &MemoryOptions::default());
+pub fn replay(evaluator: &Arc<Evaluator>, chunk: &Chunk) -> Replayed {
+    through(evaluator, chunk, &[]).0
+}
+
+/// What each exception of a detection hides in the detection's own tests, expired ones too; as in a run, each test has
+/// a start of its own.
+///
+/// # Errors
+/// Where the detection cannot be made executable.
+pub fn hidden(set: &DetectionSet, detection: &Arc<Detection>) -> Result<Vec<ExceptionCount>, SqlError> {
+    let exceptions: Vec<&Exception> =
+        set.exceptions.iter().filter(|exception| exception.detection == detection.id).collect();
+    let mut counts: Vec<ExceptionCount> = Vec::new();
+    if exceptions.is_empty() {
+        return Ok(counts);
+    }
+    let evaluator = Arc::new(Evaluator::new(std::slice::from_ref(detection), &set.planner)?);
+    for case in &detection.tests {
+        let records: Vec<Vec<u8>> = case.events.iter().filter_map(|spec| record(set, spec)).flatten().collect();
+        let lane = Lane { name: "test".into(), fallback_cluster: "test".into(), cluster: None };
+        let (_, told) = through(&evaluator, &chunk_of(&records, lane), &exceptions);
+        match counts.is_empty() {
+            true => counts = told,
+            false => counts.iter_mut().zip(told).for_each(|(all, more)| all.hidden += more.hidden),
+        }
+    }
+    Ok(counts)
+}
+
+fn through(evaluator: &Arc<Evaluator>, chunk: &Chunk, exceptions: &[&Exception]) -> (Replayed, Vec<ExceptionCount>) {
+    let excepted = exceptions.iter().fold(ColumnSet::EMPTY, |all, exception| all.union(exception.predicate.columns));
+    let mut memory = Memory::new(evaluator.detections(), excepted, &MemoryOptions::default());
     let kept = memory.as_ref().map(|memory| Arc::clone(memory.need()));
     let mut worker = Worker::new(Arc::clone(evaluator), &[SourceSettings::default()], kept);
-    let outcome = worker.work(0, chunk);
+    let mut outcome = worker.work(0, chunk);
     let specs = evaluator.detections().iter().map(|detection| AlertSpec::of(detection)).collect();
     let subjects = evaluator.detections().iter().any(|detection| detection.reads_alerts());
     let options = AlertOptions { subjects, ..AlertOptions::new(clock::today()) };
-    let mut stage = AlertStage::with_specs(specs, Vec::new(), options);
+    let mut stage = AlertStage::with_specs(
+        specs,
+        exceptions.iter().map(|exception| ExceptionSpec::of(exception)).collect(),
+        options,
+    );
+    outcome.kept.iter_mut().for_each(|kept| stage.admit(kept));
     let mut alerts: Vec<Alert> = outcome.matched.iter().flat_map(|matched| stage.accept(matched)).collect();
     let mut last = outcome.matched.last().and_then(last_fields);
     if let Some(memory) = &mut memory {
@@ -147,7 +182,8 @@ pub fn replay(evaluator: &Arc<Evaluator>, chunk: &crate::model::Chunk) -> Replay
         format!("the query of {} failed: {}", detection.id, failure.message)
     });
     let problems = unreadable.chain(failed).collect();
-    Replayed { alerts, fields: last.unwrap_or_default(), problems }
+    let replayed = Replayed { alerts, fields: last.unwrap_or_default(), problems };
+    (replayed, stage.counts().exceptions)
 }
 
 /// Every column of the last matched event, and the outputs that the query computed.

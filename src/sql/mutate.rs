@@ -6,6 +6,10 @@
 //! left out; a pattern matches anything; a bound moves by one. Left alone: `reference()` lists, which have reasons of
 //! their own, and bounds of `response_code`, whose values come in classes that do not reach their neighbours.
 
+mod clauses;
+
+pub use self::clauses::{clauses, with_condition};
+
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator as Op, Expr as Ast, FunctionArg, FunctionArgExpr, FunctionArguments, SetExpr, Statement,
     UnaryOperator, Value,
@@ -280,7 +284,8 @@ impl Maker {
 
     /// Moves a bound by one, outwards and inwards.
     fn bound(&mut self, of: &Ast, bound: &Ast, outwards: i64, positive: bool, within: usize, rebuild: Rebuild<'_>) {
-        if CLASSES.contains(&of.to_string().as_str()) {
+        // The same column of a named table, too.
+        if of.to_string().rsplit('.').next().is_some_and(|column| CLASSES.contains(&column)) {
             return;
         }
         let Ok(number) = bound.to_string().parse::<i64>() else { return };
@@ -400,6 +405,7 @@ mod tests {
         );
         assert_eq!(shown("n <= 10")[0], "+ bound 10 of `n` moved to 11 => n <= 11");
         assert_eq!(shown("response_code BETWEEN 200 AND 299"), Vec::<String>::new());
+        assert_eq!(shown("a.response_code > 299"), Vec::<String>::new());
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub struct Conjunct {
 }
 
 /// A detection's query, planned.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct EventPlan {
     /// What the condition and the computed outputs read; for [`Shape::General`], all that the plan reads.
     pub columns: ColumnSet,
@@ -63,7 +63,7 @@ pub struct EventPlan {
 }
 
 /// How a detection is evaluated.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Shape {
     /// An event matches when all conjuncts are true. No conjunct at all: every event matches.
     Filter { conjuncts: Vec<Conjunct> },

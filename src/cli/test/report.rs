@@ -8,12 +8,14 @@ use crate::cli::diagnostics::escape_xml;
 use crate::detection::Detection;
 use crate::flow::mutants::{Survey, Survivor};
 use crate::flow::replay::CaseResult;
+use crate::stage::alert::ExceptionCount;
 
 /// Failing tests and unnoticed changes; with `verbose` also what is fine.
 pub(super) fn human(tested: &[Tested], verbose: bool) {
     let (red, green, reset) =
         (anstyle::AnsiColor::Red.render_fg(), anstyle::AnsiColor::Green.render_fg(), anstyle::Reset);
-    for Tested { detection, cases, survey } in tested {
+    let yellow = anstyle::AnsiColor::Yellow.render_fg();
+    for Tested { detection, cases, survey, exceptions } in tested {
         for case in cases {
             if case.differences.is_empty() {
                 if verbose {
@@ -28,6 +30,9 @@ pub(super) fn human(tested: &[Tested], verbose: bool) {
         }
         if let Some(survey) = survey {
             print_survey(detection, survey, verbose);
+        }
+        for exception in exceptions {
+            println!("{yellow}except{reset} {} :: {}", detection.file, excepted(exception));
         }
     }
 }
@@ -64,6 +69,25 @@ fn print_survey(detection: &Detection, survey: &Survey, verbose: bool) {
     }
 }
 
+/// What one exception does in the tests of its detection.
+fn excepted(exception: &ExceptionCount) -> String {
+    let ExceptionCount { file, owner, expires, hidden, .. } = exception;
+    match exception.expired {
+        true => format!("{file}: expired on {expires} and hides nothing; {owner} renews it or takes it out"),
+        false => format!("{file}: hides {hidden} matches of its tests; {owner} answers for it until {expires}"),
+    }
+}
+
+/// One line over all exceptions, where there are any.
+pub(super) fn exceptions_line(tested: &[Tested]) -> Option<String> {
+    let all: Vec<&ExceptionCount> = tested.iter().flat_map(|tested| &tested.exceptions).collect();
+    let hidden: u64 = all.iter().map(|exception| exception.hidden).sum();
+    let expired = all.iter().filter(|exception| exception.expired).count();
+    (!all.is_empty()).then(|| {
+        format!("exceptions: {} hide {hidden} matches of the tests, {expired} have expired", all.len() - expired)
+    })
+}
+
 /// One line over all detections.
 pub(super) fn mutants_line<'a>(surveys: impl Iterator<Item = &'a Survey>) -> String {
     let (mut tried, mut survivors, mut unexplained, mut skipped) = (0, 0, 0, 0);
@@ -87,6 +111,9 @@ pub(super) fn json(tested: &[Tested]) -> serde_json::Value {
     let detection = |tested: &Tested| {
         let cases: Vec<serde_json::Value> = tested.cases.iter().map(case).collect();
         let mut entry = json!({ "id": &*tested.detection.id, "file": &*tested.detection.file, "tests": cases });
+        if !tested.exceptions.is_empty() {
+            entry["exceptions"] = tested.exceptions.iter().map(exception_json).collect();
+        }
         if let Some(survey) = &tested.survey {
             entry["mutants"] = survey_json(survey);
         }
@@ -94,6 +121,11 @@ pub(super) fn json(tested: &[Tested]) -> serde_json::Value {
     };
     let detections: Vec<serde_json::Value> = tested.iter().map(detection).collect();
     json!({ "detections": detections })
+}
+
+fn exception_json(exception: &ExceptionCount) -> serde_json::Value {
+    let ExceptionCount { file, owner, expires, expired, hidden, .. } = exception;
+    json!({ "file": &**file, "owner": owner, "expires": expires.to_string(), "expired": expired, "hidden": hidden })
 }
 
 fn survey_json(survey: &Survey) -> serde_json::Value {
