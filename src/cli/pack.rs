@@ -7,7 +7,7 @@ use anstream::eprint;
 
 use super::diagnostics::{Format, Report};
 use super::exit::Failure;
-use crate::detection::{DetectionSet, Diagnostic, Level, files, load};
+use crate::detection::{DetectionSet, Diagnostic, Level, SourceFile, files, load};
 
 /// What loading gave.
 #[derive(Debug)]
@@ -21,9 +21,12 @@ pub struct Pack {
     pub own: Vec<Arc<str>>,
 }
 
-/// Reads and loads; what is wrong is among the errors.
+/// Reads and loads, the shipped pack without its tests; what is wrong is among the errors.
 pub fn read_pack(shipped: bool, paths: &[PathBuf]) -> Pack {
-    let mut sources = if shipped { files::shipped() } else { files::shipped_support() };
+    with_own(if shipped { files::shipped_untested() } else { files::shipped_support() }, paths)
+}
+
+fn with_own(mut sources: Vec<SourceFile>, paths: &[PathBuf]) -> Pack {
     let read = files::read(paths);
     let own = read.files.iter().map(|file| Arc::clone(&file.path)).collect();
     sources.extend(read.files);
@@ -38,7 +41,19 @@ pub fn read_pack(shipped: bool, paths: &[PathBuf]) -> Pack {
 /// # Errors
 /// Exit code 2 with every error of every file printed, 3 where a path cannot be read at all.
 pub fn load_pack(shipped: bool, paths: &[PathBuf]) -> Result<DetectionSet, Failure> {
-    let Pack { set, errors, unreadable, .. } = read_pack(shipped, paths);
+    told(with_own(if shipped { files::shipped() } else { files::shipped_support() }, paths))
+}
+
+/// The same without the tests of the shipped pack.
+///
+/// # Errors
+/// Those of [`load_pack`].
+pub fn load_untested(shipped: bool, paths: &[PathBuf]) -> Result<DetectionSet, Failure> {
+    told(read_pack(shipped, paths))
+}
+
+fn told(pack: Pack) -> Result<DetectionSet, Failure> {
+    let Pack { set, errors, unreadable, .. } = pack;
     let count = errors.len();
     if count > 0 {
         eprint!("{}", Report { diagnostics: errors, checked: Vec::new() }.render(Format::Human, true));

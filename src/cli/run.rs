@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::config::ConfigArgs;
 use super::exit::Failure;
-use super::pack::load_pack;
+use super::pack::load_untested;
 use super::run_reload::Reloader;
 use super::watched::{Seen, look};
 use super::{run_exchange, run_state};
@@ -148,7 +148,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode, Failure> {
     let selection = Arc::new(Selection::of(args, &config));
     // Looked at before they are loaded: a change in between is seen later, not missed.
     let seen = look(&selection.paths);
-    let set = selection.select(load_pack(selection.shipped, &selection.paths)?).map_err(Failure::rules)?;
+    let set = selection.select(load_untested(selection.shipped, &selection.paths)?).map_err(Failure::rules)?;
     let evaluator = Evaluator::new(&set.detections, &set.planner)
         .map_err(|error| Failure::rules(format!("detections cannot be prepared: {error}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

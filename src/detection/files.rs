@@ -34,6 +34,25 @@ pub fn shipped() -> Vec<SourceFile> {
     files
 }
 
+/// The same without the tests of its detections, which are most of their text: to be read where nobody runs them.
+pub fn shipped_untested() -> Vec<SourceFile> {
+    let mut files = shipped();
+    files.iter_mut().for_each(|file| file.text = without_tests(&file.text).into());
+    files
+}
+
+/// The text of a file without what stands under its key `tests`.
+fn without_tests(text: &str) -> String {
+    let mut inside = false;
+    let lines = text.split_inclusive('\n').filter(|line| {
+        if line.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            inside = line.starts_with("tests:");
+        }
+        !inside
+    });
+    lines.collect()
+}
+
 /// Lists and samples of the shipped pack, for detections that are not part of it.
 pub fn shipped_support() -> Vec<SourceFile> {
     let mut files = Vec::new();
@@ -131,6 +150,26 @@ fn unreadable(path: &Path, reason: &str) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_their_tests_shipped_detections_are_the_same() {
+        let with = crate::detection::load(&shipped()).set.detections;
+        let loaded = crate::detection::load(&shipped_untested());
+        assert_eq!(loaded.diagnostics.iter().filter(|one| one.level == crate::detection::Level::Error).count(), 0);
+        let without = loaded.set.detections;
+        assert_eq!(with.len(), without.len());
+        for (with, without) in with.iter().zip(&without) {
+            let shape = |detection: &crate::detection::Detection| {
+                (detection.sql.clone(), detection.triage.clone(), detection.entity.clone(), detection.suppress)
+            };
+            assert_eq!((&with.id, shape(with)), (&without.id, shape(without)));
+            assert_eq!(
+                format!("{:?} {:?}", with.plan, with.memory),
+                format!("{:?} {:?}", without.plan, without.memory)
+            );
+            assert!(!with.tests.is_empty() && without.tests.is_empty(), "{}", with.id);
+        }
+    }
 
     #[test]
     fn one_unreadable_file_does_not_hide_its_neighbours() {

@@ -3,9 +3,10 @@
 //! The schema is generated from the Rust type that the file becomes, so the keys, types and choices that an author
 //! may use are written down once. Only the keywords that such schemas use are understood; a test holds them to that.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use regex::Regex;
 use serde_json::{Map, Value as Json};
 
 use super::diagnostic::{Code, Diagnostic, suggest};
@@ -213,15 +214,14 @@ impl<'a> Checker<'a> {
             self.report(Diagnostic::new(Code::BadValue, self.file, node.span, format!("{name} is empty")));
             return;
         }
-        if let Some(pattern) = rules.get("pattern").and_then(Json::as_str) {
-            let matches = regex::Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(text));
-            if !matches {
-                let help = rules.get("description").and_then(Json::as_str).map(str::to_owned);
-                self.report(
-                    Diagnostic::new(Code::BadValue, self.file, node.span, format!("{name} cannot be '{text}'"))
-                        .maybe_help(help.or_else(|| Some(format!("it must match {pattern}")))),
-                );
-            }
+        if let Some(pattern) = rules.get("pattern").and_then(Json::as_str)
+            && !matches(pattern, text)
+        {
+            let help = rules.get("description").and_then(Json::as_str).map(str::to_owned);
+            self.report(
+                Diagnostic::new(Code::BadValue, self.file, node.span, format!("{name} cannot be '{text}'"))
+                    .maybe_help(help.or_else(|| Some(format!("it must match {pattern}")))),
+            );
         }
     }
 
@@ -261,4 +261,12 @@ fn plain_name(kind: &str) -> &str {
         "number" => "a number",
         other => other,
     }
+}
+
+/// Whether a text is as a pattern of a schema asks. Each is compiled once: files are many, the schemas' patterns few.
+fn matches(pattern: &str, text: &str) -> bool {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    let pattern = compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok());
+    pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
 }

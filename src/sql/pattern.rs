@@ -3,8 +3,9 @@
 //! DataFusion's own `~` compiles its pattern for every batch, which costs more than the matching. Here the compiled
 //! pattern is part of the expression.
 
+use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::cast;
@@ -63,6 +64,29 @@ impl ScalarUDFImpl for Pattern {
     }
 }
 
+/// Most patterns that are remembered.
+const COMPILED_MAX: usize = 1024;
+
+/// A compiled pattern. A condition is planned more than once (to check it, to share it, to run it), and compiling is
+/// most of what that costs.
+///
+/// # Errors
+/// Where it is no regular expression.
+pub(super) fn compile(pattern: &str) -> std::result::Result<Regex, regex::Error> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let known = || COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = known().get(pattern) {
+        return Ok(regex.clone());
+    }
+    let regex = Regex::new(pattern)?;
+    let mut known = known();
+    if known.len() >= COMPILED_MAX {
+        known.clear();
+    }
+    known.insert(pattern.to_owned(), regex.clone());
+    Ok(regex)
+}
+
 /// The expression with its constant patterns compiled.
 ///
 /// # Errors
@@ -80,7 +104,7 @@ pub(super) fn compiled(expr: Expr) -> Result<Expr> {
         let Expr::Literal(literal, _) = binary.right.as_ref() else { return Ok(Transformed::no(expr)) };
         let Some(pattern) = literal.try_as_str().flatten() else { return Ok(Transformed::no(expr)) };
         let pattern = if ignore_case { format!("(?i){pattern}") } else { pattern.to_owned() };
-        let regex = Regex::new(&pattern).map_err(|error| DataFusionError::Plan(error.to_string()))?;
+        let regex = compile(&pattern).map_err(|error| DataFusionError::Plan(error.to_string()))?;
         let function = Pattern { regex, signature: Signature::any(1, Volatility::Immutable) };
         let call = ScalarUDF::from(function).call(vec![binary.left.as_ref().clone()]);
         Ok(Transformed::yes(if negated { Expr::Not(Box::new(call)) } else { call }))

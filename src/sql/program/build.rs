@@ -4,7 +4,6 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Case, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
-use regex::Regex;
 
 use super::json::Step;
 use super::nodes::{Anything, Comparison, Exactly, Fits, Matched, Number, Ordered, Test, Text, Truth};
@@ -13,6 +12,7 @@ use crate::model::{Column, Kind};
 use crate::sql::functions::{
     self, Covers, Equal, ILike, Matcher, Networks, Repository, RuleTest, Wanted, Within, list_texts,
 };
+use crate::sql::pattern::compile;
 
 /// Collects the columns of a program while it is made.
 #[derive(Debug, Default)]
@@ -176,7 +176,7 @@ impl Builder {
     }
 
     fn pattern(&mut self, text: &Expr, flags: &str, pattern: &Expr, negated: bool) -> Option<Truth> {
-        let regex = Regex::new(&format!("{flags}{}", constant(pattern)?)).ok()?;
+        let regex = compile(&format!("{flags}{}", constant(pattern)?)).ok()?;
         Some(not(Truth::Text(self.text(text)?, known(Matched(regex))), negated))
     }
 
@@ -330,7 +330,7 @@ impl Builder {
         let all = flags.contains('g');
         let flags = flags.replace('g', "");
         let pattern = constant(pattern)?;
-        let regex = Regex::new(&if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") });
+        let regex = compile(&if flags.is_empty() { pattern.to_owned() } else { format!("(?{flags}){pattern}") });
         Some(Text::Replaced(Box::new(self.text(text)?), Box::new(regex.ok()?), with.to_owned(), all))
     }
 
