@@ -17,6 +17,7 @@ use super::{run_exchange, run_state};
 use crate::clock;
 use crate::config::{self, Config, Secret, SourceConfig};
 use crate::detection::{Detection, DetectionSet, Status};
+use crate::flow::breaker::BreakerOptions;
 use crate::flow::lanes::SourceNames;
 use crate::flow::live::{Live, LiveSource, RunError, Summary};
 use crate::flow::reload;
@@ -325,6 +326,10 @@ async fn start(
         state,
         exchange,
         reloads,
+        breaker: BreakerOptions {
+            harms: config.detections.breaker_harms,
+            within: Duration::from_millis(config.detections.breaker_interval_ms),
+        },
         metrics,
         health: health.clone(),
         stop: stop.clone(),

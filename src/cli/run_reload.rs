@@ -72,7 +72,7 @@ impl Reloader {
                     tracing::info!(event = "reload_asked", "SIGHUP: loading detections anew");
                     let now = self.look().await;
                     settling = None;
-                    self.load(now).await;
+                    self.load(now, true).await;
                 }
                 _ = ticks.tick(), if !interval.is_zero() => {
                     let now = self.look().await;
@@ -84,7 +84,7 @@ impl Reloader {
                         settling = None;
                         let files = changed.iter().map(|path| &**path).collect::<Vec<_>>().join(",");
                         tracing::info!(event = "detections_changed", files, "files have changed: loading detections anew");
-                        self.load(now).await;
+                        self.load(now, false).await;
                     } else {
                         settling = Some(now);
                     }
@@ -98,14 +98,18 @@ impl Reloader {
         tokio::task::spawn_blocking(move || look(&selection.paths)).await.unwrap_or_default()
     }
 
-    async fn load(&mut self, now: Seen) {
+    /// `asked` by somebody: what was quarantined has another chance.
+    async fn load(&mut self, now: Seen, asked: bool) {
         self.loaded = now;
         let (selection, memory) = (Arc::clone(&self.selection), self.memory.clone());
         let prepared = tokio::task::spawn_blocking(move || prepare(&selection, &memory)).await;
         let prepared = prepared.unwrap_or_else(|_| Err((vec!["loading panicked; please report it".to_owned()], 1)));
         match prepared {
             // The run has ended where nobody takes it.
-            Ok(generation) => drop(self.next.send(generation).await),
+            Ok(mut generation) => {
+                generation.forgiving = asked;
+                drop(self.next.send(generation).await);
+            }
             Err((errors, count)) => {
                 self.health.reload_failed(&errors, count);
                 self.metrics.emit(ReloadFailed { errors: &errors, count });

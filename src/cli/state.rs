@@ -168,6 +168,7 @@ fn epoch_json(epoch: u64, manifest: &Result<Manifest, Damage>) -> Value {
             "previous": manifest.previous,
             "owner": manifest.owner,
             "generation": manifest.generation,
+            "quarantined": manifest.quarantined,
             "versions": manifest.versions,
             "written_at": time_text(manifest.written_ms.saturating_mul(1000)),
             "events_until": manifest.newest_us().map(time_text),

@@ -209,11 +209,25 @@ pub struct DetectionsConfig {
     /// anew where they have changed; 0 looks at SIGHUP only.
     #[schemars(range(max = 3_600_000))]
     pub watch_interval_ms: u64,
+    /// A detection that so many times panics, or goes beyond its bounds of time, rows or memory, is not evaluated any
+    /// more until its query changes or SIGHUP asks for it; 0 evaluates it always.
+    #[schemars(range(max = 1_000))]
+    pub breaker_harms: u32,
+    /// Within this time.
+    #[schemars(range(min = 1_000, max = 86_400_000))]
+    pub breaker_interval_ms: u64,
 }
 
 impl Default for DetectionsConfig {
     fn default() -> Self {
-        DetectionsConfig { shipped: true, paths: Vec::new(), statuses: vec![Status::Stable], watch_interval_ms: 2_000 }
+        DetectionsConfig {
+            shipped: true,
+            paths: Vec::new(),
+            statuses: vec![Status::Stable],
+            watch_interval_ms: 2_000,
+            breaker_harms: 3,
+            breaker_interval_ms: 600_000,
+        }
     }
 }
 

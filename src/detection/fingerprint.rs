@@ -55,6 +55,13 @@ impl Detection {
     }
 }
 
+impl Detection {
+    /// What evaluating it means: its queries and what decides how they are run. The same over edits that change neither.
+    pub fn query_fingerprint(&self) -> String {
+        self.state_fingerprint().unwrap_or_else(|| fingerprint(&["event", &text(&self.sql)]))
+    }
+}
+
 /// Names in order, which is part of the meaning.
 fn list(names: &[String]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect()

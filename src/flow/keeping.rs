@@ -10,7 +10,7 @@ use crate::model::{Lane, LaneId};
 use crate::stage::alert::AlertStage;
 use crate::stage::memory::{ClusterImage, Meanings, Memory, MemoryImage, MemoryPart, Size};
 use crate::stage::source::Committer;
-use crate::state::{ClusterClock, Gap, GapReason, Image, Loaded, Part, PartKey, Snapshot, Versions};
+use crate::state::{ClusterClock, Gap, GapReason, Image, Loaded, Part, PartKey, Quarantine, Snapshot, Versions};
 use crate::telemetry::{MemoryGap, Metrics, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};
 
 /// Names of the parts that belong to no single detection. They change when the form of their tables does.
@@ -130,13 +130,14 @@ impl Keeping {
         (memory, stage): (Option<&Memory>, &AlertStage),
         committers: &[Arc<dyn Committer>],
         covered: Covered,
+        quarantined: BTreeMap<String, Quarantine>,
     ) {
         let is_gone = |source: &str, lane: &str| {
             let committer = self.lanes.source(source).and_then(|number| committers.get(number));
             committer.is_some_and(|committer| committer.holds(lane) == Some(false))
         };
         let (generation, positions) = (self.generation, self.lanes.positions(is_gone));
-        let mut snapshot = Snapshot { generation, positions, ..Snapshot::default() };
+        let mut snapshot = Snapshot { generation, positions, quarantined, ..Snapshot::default() };
         let findings = stage.save();
         let rows = findings.first().map_or(0, |(_, table)| table.num_rows() as u64);
         snapshot.parts.push(Part {

@@ -10,6 +10,7 @@
 //! beyond: sinks, then the snapshot, then the sources. Snapshots are rarer than checkpoints and are written beside the
 //! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
+mod quarantine;
 mod shared;
 mod turn;
 
@@ -21,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::shared::Sharing;
 use self::shared::{Shared, share_written};
+use super::breaker::{Breaker, BreakerOptions};
 use super::exchange::{Exchange, TIDE_EVERY};
 use super::keeping::{self, Covered, Keeping};
 use super::lanes::SourceNames;
@@ -82,6 +84,8 @@ pub struct Live {
     pub exchange: Option<Sharing>,
     /// Sets of detections that follow this one; `None` where none will.
     pub reloads: Option<mpsc::Receiver<Generation>>,
+    /// When a detection that harms the others is taken out of force.
+    pub breaker: BreakerOptions,
     pub metrics: Metrics,
     pub health: Health,
     pub stop: Stop,
@@ -148,7 +152,7 @@ impl Live {
     /// # Errors
     /// The first failure of a source or of a sink that gates. Everything delivered until then is committed where its
     /// sink could make it durable.
-    pub async fn run(self) -> Result<Summary, RunError> {
+    pub async fn run(mut self) -> Result<Summary, RunError> {
         let started = Instant::now();
         let mut all = self.sources;
         let (sharing, own) = match self.exchange.filter(|_| self.set.detections.iter().any(|one| one.memory.is_some()))
@@ -174,6 +178,12 @@ impl Live {
             let options = ShareOptions { set, memory: self.memory_options, alerts: alert_options.clone(), metrics };
             Some(Shared::new(out, own, places, options))
         });
+        let left = self.state.as_mut().map(|(_, image)| std::mem::take(&mut image.quarantined)).unwrap_or_default();
+        let mut breaker = Breaker::new(self.breaker, left);
+        for number in breaker.follow(&self.set, false) {
+            self.evaluator.quarantine(number);
+            memory.iter_mut().for_each(|memory| memory.quarantine(number));
+        }
         let keeping = self.state.map(|(snapshots, image)| {
             Keeping::start(snapshots, image, &names, (memory.as_mut(), &mut stage), &self.metrics)
         });
@@ -199,6 +209,8 @@ impl Live {
             keeping,
             unsaved: None,
             set: self.set,
+            evaluator: self.evaluator,
+            breaker,
             alert_options,
             stand,
             generation,
@@ -218,6 +230,7 @@ impl Live {
             hidden: HashMap::new(),
             summary: Summary::default(),
         };
+        sequencer.tell_quarantined();
         let result = tokio::select! {
             result = sequencer.run(outcomes, outlet.control, self.checkpoint_interval, (ended, self.reloads), &self.stop) => result,
             () = overdue(&self.stop) => Err(RunError::Overdue { name: sequencer.durable_name.clone() }),
@@ -313,6 +326,8 @@ fn spawn_workers(
 /// Takes outcomes in order and delivers.
 struct Sequencer {
     set: Arc<DetectionSet>,
+    evaluator: Arc<Evaluator>,
+    breaker: Breaker,
     alert_options: AlertOptions,
     /// By what workers evaluate.
     stand: Arc<Stand>,
@@ -429,6 +444,7 @@ impl Sequencer {
 
     async fn take(&mut self, numbered: Numbered) -> Result<(), RunError> {
         let Numbered { source, mut outcome, .. } = numbered;
+        self.harm_of(&outcome);
         if self.shared.is_some() {
             return self.take_shared(source, outcome).await;
         }
@@ -470,10 +486,12 @@ impl Sequencer {
         alerts.extend(self.tell(findings).await?);
         let Some(memory) = &mut self.memory else { return Ok(()) };
         let correlated = memory.correlate(&alerts);
-        for (detection, error) in memory.failures() {
-            self.metrics.emit(DetectionFailed { detection: &self.set.detections[detection].id, error: &error });
+        let failures = memory.failures();
+        for (detection, error) in &failures {
+            self.metrics.emit(DetectionFailed { detection: &self.set.detections[*detection].id, error });
             self.summary.failures += 1;
         }
+        self.harm_of_memory(&failures);
         self.tell(&correlated).await?;
         Ok(())
     }
@@ -606,7 +624,8 @@ impl Sequencer {
             return Ok(());
         }
         let covered = std::mem::take(&mut self.pending);
-        keeping.begin((self.memory.as_ref(), &self.stage), &self.committers, covered);
+        let quarantined = self.breaker.quarantined().clone();
+        keeping.begin((self.memory.as_ref(), &self.stage), &self.committers, covered, quarantined);
         if whole {
             let (written, covered) = written(&mut self.keeping).await;
             self.settle(written, covered)?;

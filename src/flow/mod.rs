@@ -6,8 +6,10 @@
 //! * [`exchange`] passes on what other instances remember, [`shares`] is what this one remembers of all.
 //! * [`replay`] takes a few records through all stages at once: a detection's own tests, `explain`.
 //! * [`reload`] lets one set of detections follow another while events flow.
+//! * [`breaker`] takes detections out of force that harm the others.
 //! * [`mutants`] asks of those tests which changes of a query they would notice.
 
+pub mod breaker;
 pub mod exchange;
 pub mod keeping;
 pub mod lanes;

@@ -22,6 +22,8 @@ pub struct Generation {
     pub evaluator: Arc<Evaluator>,
     /// Memories that have seen nothing; `None` where no detection has one.
     pub(super) memory: Option<Memory>,
+    /// Detections that were quarantined get another chance.
+    pub forgiving: bool,
 }
 
 impl Generation {
@@ -32,7 +34,15 @@ impl Generation {
     pub fn prepare(set: DetectionSet, options: &MemoryOptions) -> Result<Generation, SqlError> {
         let evaluator = Arc::new(Evaluator::new(&set.detections, &set.planner)?);
         let memory = memory_of(&set, options);
-        Ok(Generation { set: Arc::new(set), evaluator, memory })
+        Ok(Generation { set: Arc::new(set), evaluator, memory, forgiving: false })
+    }
+
+    /// A detection of it is not evaluated.
+    pub(super) fn quarantine(&mut self, number: usize) {
+        self.evaluator.quarantine(number);
+        if let Some(memory) = &mut self.memory {
+            memory.quarantine(number);
+        }
     }
 
     pub(super) fn plan(&self) -> Plan {

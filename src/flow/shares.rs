@@ -268,7 +268,12 @@ impl Share {
     pub fn begin(&mut self, lane: LaneId, whole: bool) {
         if !self.keeping.is_writing() && self.moved && (whole || self.keeping.is_due()) {
             self.moved = false;
-            self.keeping.begin((Some(&self.memory), &self.stage), &[], Covered::from([((0, lane), self.next)]));
+            self.keeping.begin(
+                (Some(&self.memory), &self.stage),
+                &[],
+                Covered::from([((0, lane), self.next)]),
+                BTreeMap::new(),
+            );
         }
     }
 

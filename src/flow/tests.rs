@@ -1,5 +1,6 @@
 //! What a run promises, held with sources and sinks in memory.
 
+mod breaker;
 mod idle;
 mod reload;
 mod state;
@@ -21,8 +22,14 @@ use crate::telemetry::{Health, Metrics};
 const DETECTION: &str = "id: read-pods\ntitle: T\nseverity: low\nstatus: stable\nattack: [TA0007/T1613]\ndescription: D\ntriage: T\nfalse_positives: [F]\nsql: |\n  SELECT * FROM audit WHERE resource = 'pods' AND verb = 'get'\nentity: [name]\nsuppress: 1h\nsummary: '{user_name} read {name}'\ntests: []\n";
 
 fn set() -> Arc<DetectionSet> {
+    set_reading("pods")
+}
+
+/// A set of one detection about reading a kind of object.
+pub(super) fn set_reading(resource: &str) -> Arc<DetectionSet> {
+    let text = DETECTION.replace("resource = 'pods'", &format!("resource = '{resource}'"));
     let path = "detections/discovery/read-pods.yaml";
-    let loaded = load(&[SourceFile { path: path.into(), text: DETECTION.into(), support: false }]);
+    let loaded = load(&[SourceFile { path: path.into(), text: text.into(), support: false }]);
     assert_eq!(loaded.set.detections.len(), 1, "{:?}", loaded.diagnostics);
     Arc::new(loaded.set)
 }
@@ -124,6 +131,7 @@ impl Bench {
             state: None,
             exchange: None,
             reloads: None,
+            breaker: crate::flow::breaker::BreakerOptions::default(),
             checkpoint_interval: Duration::from_millis(5),
             metrics: Metrics::new(),
             health: Health::new(),

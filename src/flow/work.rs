@@ -224,7 +224,8 @@ impl Worker {
                     Ok(_) => "an event could not be read a second time".to_owned(),
                     Err(error) => error.to_string(),
                 };
-                let failure = |hit: &Hit| Failure { detection: hit.detection, message: message.clone() };
+                let failure =
+                    |hit: &Hit| Failure { detection: hit.detection, message: message.clone(), harmful: false };
                 return (None, hits.iter().map(failure).collect());
             }
         };

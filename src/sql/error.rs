@@ -21,6 +21,9 @@ pub struct SqlError {
     pub column: Option<u32>,
     /// How to mend it.
     pub help: Option<String>,
+    /// A run of it went beyond a bound of time, rows or memory, or panicked: it harms others, which a value that cannot
+    /// be cast does not.
+    pub harmful: bool,
 }
 
 /// A place in the SQL text, from 1.
@@ -43,11 +46,16 @@ impl Place {
 impl SqlError {
     /// A mistake that has no place.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        SqlError { message: message.into(), line: None, column: None, help: None }
+        SqlError { message: message.into(), line: None, column: None, help: None, harmful: false }
     }
 
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    pub(super) fn harmful(mut self) -> Self {
+        self.harmful = true;
         self
     }
 
@@ -68,11 +76,20 @@ pub(super) const HELP: char = '\u{1e}';
 
 /// An error whose message reaches the author as it is, however often it is wrapped.
 pub(super) fn own_error(message: &str, help: Option<&str>) -> DataFusionError {
+    DataFusionError::Plan(own_text(message, help))
+}
+
+/// The same of a run that went beyond a bound.
+pub(super) fn bound_error(message: &str, help: Option<&str>) -> DataFusionError {
+    DataFusionError::ResourcesExhausted(own_text(message, help))
+}
+
+fn own_text(message: &str, help: Option<&str>) -> String {
     let help = match help {
         Some(help) if !message.contains(HELP) => format!("{HELP}{help}"),
         _ => String::new(),
     };
-    DataFusionError::Plan(format!("{OPEN}{message}{help}{CLOSE}"))
+    format!("{OPEN}{message}{help}{CLOSE}")
 }
 
 /// Message and help of an error made by [`own_error`].
@@ -83,6 +100,13 @@ fn own_message(text: &str) -> Option<SqlError> {
         Some((message, help)) => SqlError::new(message).help(help),
         None => SqlError::new(own),
     })
+}
+
+/// What is told about a run that failed.
+pub(super) fn from_run(error: &DataFusionError) -> SqlError {
+    let told = own_message(&error.strip_backtrace()).unwrap_or_else(|| SqlError::new(error.strip_backtrace()));
+    let exhausted = error.iter().any(|one| matches!(one.find_root(), DataFusionError::ResourcesExhausted(_)));
+    if exhausted { told.harmful() } else { told }
 }
 
 // --- from DataFusion -------------------------------------------------------------------------------------------------

@@ -8,14 +8,17 @@ use arrow::record_batch::RecordBatch;
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryLimit};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, Operator};
 use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, collect};
 
 use super::canonical::{balanced, canonical, conjuncts, unqualified};
-use super::error::SqlError;
+use super::error::{SqlError, from_run};
 use super::functions::span::{Run, Within};
+use super::guard;
 use super::session::block_on;
 use super::table::{ALERTS, Rows};
 use crate::model::{AUDIT_SCHEMA, Column, ColumnSet};
@@ -43,6 +46,15 @@ impl GeneralPlan {
         Ok(GeneralPlan::of(template, state))
     }
 
+    /// The same for a query over one event, which is one row unless something makes rows out of its lists.
+    pub(super) fn of_event(state: &SessionState, plan: &LogicalPlan) -> Result<Self> {
+        let plain = GeneralPlan::new(state, plan)?;
+        match guard::any_join(plain.template.as_ref()) {
+            true => Ok(GeneralPlan::of(guard::guarded(plain.template, state)?, state)),
+            false => Ok(plain),
+        }
+    }
+
     /// A plan that was never run.
     pub(super) fn of(template: Arc<dyn ExecutionPlan>, state: &SessionState) -> Self {
         GeneralPlan { template, context: TaskContext::from(state) }
@@ -56,9 +68,9 @@ impl GeneralPlan {
     /// For an event detection that is one row.
     ///
     /// # Errors
-    /// Where evaluation fails: a cast that does not fit, too much memory.
+    /// Where evaluation fails: a cast that does not fit, too much memory, too many rows or too much time.
     pub fn matches(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>, SqlError> {
-        self.run(vec![rows.clone()], None).map_err(|error| SqlError::new(error.strip_backtrace()))
+        self.run(vec![rows.clone()], guard::event_run()).map_err(|error| from_run(&error))
     }
 
     /// The query's rows over a table that holds the rows of these batches, in this order; of each batch at least the
@@ -67,10 +79,10 @@ impl GeneralPlan {
     /// # Errors
     /// Where evaluation fails: a cast that does not fit, too much memory, a bound of the run.
     pub(super) fn over(&self, batches: Vec<RecordBatch>, run: Run) -> Result<Option<RecordBatch>> {
-        self.run(batches, Some(run))
+        self.run(batches, run)
     }
 
-    fn run(&self, batches: Vec<RecordBatch>, run: Option<Run>) -> Result<Option<RecordBatch>> {
+    fn run(&self, batches: Vec<RecordBatch>, run: Run) -> Result<Option<RecordBatch>> {
         let plan = reset_plan_states(Arc::clone(&self.template))?;
         let schema = plan.schema();
         let context = &self.context;
@@ -83,11 +95,11 @@ impl GeneralPlan {
             Default::default(),
             Default::default(),
             Default::default(),
-            context.runtime_env(),
+            own_memory(&context.runtime_env()),
         );
         let batches = block_on(async {
             // Whatever thread this runs on: the plan's functions are called on it.
-            let _within = run.map(Within::new);
+            let _within = Within::new(run);
             collect(plan, Arc::new(context)).await
         })?;
         let found = concat_batches(&schema, &batches)?;
@@ -98,6 +110,15 @@ impl GeneralPlan {
     pub(super) fn matches_without_event(&self) -> Result<bool, SqlError> {
         Ok(self.matches(&RecordBatch::new_empty(Arc::clone(&AUDIT_SCHEMA)))?.is_some())
     }
+}
+
+/// The same surroundings with a pool of memory for one run: what one detection takes, no other lacks.
+fn own_memory(shared: &RuntimeEnv) -> Arc<RuntimeEnv> {
+    let mut own = shared.clone();
+    if let MemoryLimit::Finite(bytes) = shared.memory_pool.memory_limit() {
+        own.memory_pool = Arc::new(GreedyMemoryPool::new(bytes));
+    }
+    Arc::new(own)
 }
 
 /// Rewrites the filters of a plan so that none is deep.

@@ -17,15 +17,19 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::AggregateExec;
 use datafusion::physical_plan::filter::FilterExec;
 
-use super::error::own_error;
+use super::error::bound_error;
 use super::functions::Span;
 use super::functions::span::{Run, within_bounds};
 use crate::clock::Instant;
 
-/// The longest that one run may take.
-const TIME: Duration = Duration::from_secs(20);
+/// The longest that one run of a window's query may take: all alerts wait for it.
+const TIME: Duration = Duration::from_secs(5);
+/// The same of a query over one event.
+const EVENT_TIME: Duration = Duration::from_secs(2);
 /// Most rows that may come out of scans and joins in one run.
 const ROWS: usize = 50_000_000;
+/// The same of a query over one event: what it can make of the event's lists.
+const EVENT_ROWS: usize = 1_000_000;
 /// Most pairs of rows that joins without an equality may look at.
 const PAIRS: usize = 100_000_000;
 /// Rows that a join is handed at a time: it looks at time only between them.
@@ -36,6 +40,11 @@ const SCAN_ROWS: usize = 8192;
 /// The bounds of a run that begins now.
 pub(super) fn run(span: Span) -> Run {
     Run { span, until: Instant::now().after(TIME), rows: ROWS }
+}
+
+/// The bounds of a run over one event that begins now.
+pub(super) fn event_run() -> Run {
+    Run { span: Span { start_us: 0, end_us: 0 }, until: Instant::now().after(EVENT_TIME), rows: EVENT_ROWS }
 }
 
 /// The plan with the condition above its scans and joins.
@@ -56,7 +65,7 @@ fn makes_rows(node: &dyn ExecutionPlan) -> bool {
 }
 
 /// Whether a join or the like is in the plan.
-fn any_join(plan: &dyn ExecutionPlan) -> bool {
+pub(super) fn any_join(plan: &dyn ExecutionPlan) -> bool {
     makes_rows(plan) || plan.children().into_iter().any(|child| any_join(child.as_ref()))
 }
 
@@ -82,7 +91,7 @@ pub(super) fn check_pairs(plan: &dyn ExecutionPlan, rows: usize) -> Result<()> {
     }
     let message =
         format!("a join without an equality would compare {pairs} pairs of events; at most {PAIRS} are allowed");
-    Err(own_error(&message, Some("join on what the events have in common, such as user_name")))
+    Err(bound_error(&message, Some("join on what the events have in common, such as user_name")))
 }
 
 /// The rows that come out at most, about; `pairs` gathers what joins without an equality compare.

@@ -223,7 +223,7 @@ impl Planner {
     fn general_event(&self, plan: LogicalPlan, output: Vec<String>) -> Result<EventPlan, SqlError> {
         let tell = |error: DataFusionError| from_datafusion(&error, &self.function_names());
         let (plan, scans) = self.scanned(plan)?;
-        let general = GeneralPlan::new(&self.state, &plan).map_err(tell)?;
+        let general = GeneralPlan::of_event(&self.state, &plan).map_err(tell)?;
         // Also what makes `candidates` right: an event that no scan keeps is as good as no event.
         if general.matches_without_event()? {
             return Err(SqlError::new("the query gives a row even without any event, so it would match every event")

@@ -18,7 +18,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::parser::Statement;
 
 use super::check;
-use super::error::{SqlError, from_datafusion};
+use super::error::{SqlError, from_datafusion, from_run};
 use super::functions::Span;
 use super::functions::span::{Run, is_window_function};
 use super::general::GeneralPlan;
@@ -172,8 +172,8 @@ fn bounded(plan: &GeneralPlan, batches: &[RecordBatch], run: Run) -> Result<Opti
         plan.over(guard::cut(template, batches), run)
     };
     match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(answer) => answer.map_err(|error| from_datafusion(&error, &[])),
-        Err(_) => Err(SqlError::new("the evaluation panicked")),
+        Ok(answer) => answer.map_err(|error| from_run(&error)),
+        Err(_) => Err(SqlError::new("the evaluation panicked").harmful()),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use super::manifest::{ClusterClock, Manifest, PartKey, PartRecord, Positions, Scope, Versions};
+use super::manifest::{ClusterClock, Manifest, PartKey, PartRecord, Positions, Quarantine, Scope, Versions};
 use super::read::Damage;
 use super::table::Table;
 
@@ -14,6 +14,8 @@ pub struct Image {
     pub epoch: Option<u64>,
     /// Number of the set of detections that it is of.
     pub generation: u64,
+    /// Detections that are not in force, by id.
+    pub quarantined: BTreeMap<String, Quarantine>,
     /// Where every lane goes on.
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
@@ -101,6 +103,7 @@ impl Image {
         Image {
             epoch: Some(manifest.epoch),
             generation: manifest.generation,
+            quarantined: manifest.quarantined.clone(),
             positions: manifest.positions.clone(),
             clusters: manifest.clusters.clone(),
             damages,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::arrange::{self, Arranged, Encoder, arrange};
 use super::image::Image;
-use super::manifest::{ClusterClock, FORMAT, Manifest, PartKey, Positions, Versions};
+use super::manifest::{ClusterClock, FORMAT, Manifest, PartKey, Positions, Quarantine, Versions};
 use super::read::{self, Found};
 use super::store::StateStore;
 use super::table::Table;
@@ -51,6 +51,7 @@ pub struct Part {
 pub struct Snapshot {
     /// Number of the set of detections that runs.
     pub generation: u64,
+    pub quarantined: BTreeMap<String, Quarantine>,
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
     pub parts: Vec<Part>,
@@ -138,6 +139,7 @@ impl Keeper {
         let mut next = self.manifest(Snapshot::default());
         next.previous = base.as_ref().map(|base| base.epoch);
         if let Some(base) = base {
+            next.quarantined = base.quarantined;
             (next.generation, next.positions, next.clusters) = (base.generation, base.positions, base.clusters);
             (next.parts, next.objects) = (base.parts, base.objects);
         }
@@ -154,6 +156,7 @@ impl Keeper {
             owner: self.owner.clone(),
             written_ms: clock::now_ms(),
             generation: snapshot.generation,
+            quarantined: snapshot.quarantined,
             positions: snapshot.positions,
             clusters: snapshot.clusters,
             parts: Vec::new(),

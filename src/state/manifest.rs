@@ -29,6 +29,17 @@ pub struct Versions {
     pub schema: String,
 }
 
+/// Why a detection is not evaluated: a gap in what is seen, from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// Of its queries: another one gets a fresh chance.
+    pub fingerprint: String,
+    /// What went wrong the last time.
+    pub reason: String,
+    /// Since when, by the wall clock, milliseconds since the epoch.
+    pub since_ms: i64,
+}
+
 /// Event time in one cluster, microseconds since the epoch.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -150,6 +161,9 @@ pub struct Manifest {
     /// Number of the set of detections that it is of; 0 where the version that wrote it did not count them.
     #[serde(default)]
     pub generation: u64,
+    /// Detections that were taken out of force because evaluating them harmed the others, by id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined: BTreeMap<String, Quarantine>,
     pub positions: Positions,
     pub clusters: BTreeMap<String, ClusterClock>,
     pub parts: Vec<PartRecord>,
@@ -261,6 +275,10 @@ mod tests {
             owner: text("me"),
             written_ms: 1,
             generation: 4,
+            quarantined: BTreeMap::from([(
+                text("d"),
+                Quarantine { fingerprint: text("f"), reason: text("r"), since_ms: 3 },
+            )]),
             positions: BTreeMap::from([(text("audit"), lanes)]),
             clusters: BTreeMap::from([(
                 text("prod"),

@@ -31,7 +31,9 @@ pub use fingerprint::fingerprint;
 pub use image::{Gap, GapReason, Image, Loaded};
 pub use inspect::{Report, check, inspect, tables_of};
 pub use keeper::{EPOCHS_KEPT, Keeper, Part, Published, Snapshot};
-pub use manifest::{ClusterClock, FORMAT, FileRecord, Manifest, PartKey, PartRecord, Positions, Scope, Versions};
+pub use manifest::{
+    ClusterClock, FORMAT, FileRecord, Manifest, PartKey, PartRecord, Positions, Quarantine, Scope, Versions,
+};
 pub use read::Damage;
 pub use store::StateStore;
 pub use table::Table;

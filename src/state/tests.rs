@@ -75,6 +75,7 @@ fn snapshot(offset: u64, parts: Vec<Part>) -> Snapshot {
     let clock = ClusterClock { watermark_us: Some(offset as i64 * 10), ..ClusterClock::default() };
     Snapshot {
         generation: offset,
+        quarantined: BTreeMap::new(),
         positions: BTreeMap::from([("audit".to_owned(), lanes)]),
         clusters: BTreeMap::from([("prod".to_owned(), clock)]),
         parts,

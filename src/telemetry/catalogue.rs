@@ -150,6 +150,8 @@ catalogue! {
     generation: GaugeVec [] "kubetide_detections_generation", NONE, "Number of the set of detections in force: one more with every start and every reload.";
     reloads: IntCounterVec ["outcome"] "kubetide_reloads_total", NONE, "Sets of detections that were loaded while events flowed: in force (ok), or refused because something in the files is wrong (failed).";
     reload_failing: GaugeVec [] "kubetide_reload_failing", NONE, "1 while the files of detections, exceptions and lists hold something else than what is in force, because it cannot be used.";
+    quarantined: GaugeVec ["detection"] "kubetide_detection_quarantined", NONE, "1 for a detection that is not evaluated because it harmed the others: what it would have found is missed until it is mended.";
+    quarantines: IntCounterVec ["detection"] "kubetide_detection_quarantines_total", NONE, "How often a detection was taken out of force because it panicked or went beyond its bounds of time, rows or memory.";
     detection_matches: IntCounterVec ["detection", "severity"] "kubetide_detection_matches_total", NONE, "Events that a detection matched, before exceptions and suppression.";
     detection_errors: IntCounterVec ["detection"] "kubetide_detection_errors_total", NONE, "Batches on which a detection failed; its events in them were not judged by it.";
     last_match: GaugeVec ["detection"] "kubetide_detection_last_match_timestamp_seconds", NONE, "When a detection last matched; absent until it does.";

@@ -58,6 +58,8 @@ struct Inner {
     generation: AtomicU64,
     /// Why the files of detections cannot be used as they are now.
     reload: Mutex<Option<ReloadProblem>>,
+    /// Id, reason and time of each detection that is not evaluated.
+    quarantined: Mutex<Vec<(String, String, i64)>>,
     draining: AtomicBool,
     sources: Mutex<BTreeMap<String, SourceState>>,
     sinks: Mutex<BTreeMap<String, Sink>>,
@@ -102,6 +104,12 @@ impl Health {
     pub fn generation(&self, number: u64) {
         self.inner.generation.store(number, Ordering::Relaxed);
         self.reload_settled();
+    }
+
+    /// Id, reason and time (milliseconds since the epoch) of each detection that is not evaluated. The others are, so this
+    /// is no reason not to be ready.
+    pub fn quarantined(&self, detections: Vec<(String, String, i64)>) {
+        *lock(&self.inner.quarantined) = detections;
     }
 
     /// The files hold what is in force.
@@ -183,11 +191,21 @@ impl Health {
             "detections": detections,
             "generation": self.inner.generation.load(Ordering::Relaxed),
             "reload": self.describe_reload(),
+            "quarantined": self.describe_quarantined(),
             "sources": sources,
             "sinks": sinks,
             "last_checkpoint_age_seconds": age,
         });
         Readiness { reasons, detail }
+    }
+
+    fn describe_quarantined(&self) -> serde_json::Value {
+        let all = lock(&self.inner.quarantined);
+        let one = |(id, reason, since_ms): &(String, String, i64)| {
+            let seconds = clock::now_ms().saturating_sub(*since_ms).max(0) as f64 / 1_000.0;
+            (id.clone(), serde_json::json!({"reason": reason, "for_seconds": seconds}))
+        };
+        serde_json::Value::Object(all.iter().map(one).collect())
     }
 
     fn describe_reload(&self) -> serde_json::Value {

@@ -244,6 +244,13 @@ impl Metrics {
         statuses.into_iter().for_each(|status| family.with_label_values(&[status]).inc());
     }
 
+    /// The detections that are not evaluated; all others are.
+    pub fn quarantined<'a>(&self, detections: impl IntoIterator<Item = &'a str>) {
+        let family = &self.series().quarantined;
+        family.reset();
+        detections.into_iter().for_each(|id| family.with_label_values(&[id]).set(1.0));
+    }
+
     /// The number of the set of detections in force.
     pub fn generation(&self, number: u64) {
         self.series().generation.with_label_values::<&str>(&[]).set(number as f64);

@@ -27,5 +27,5 @@ pub use events::{
 pub use exchange_events::{ExchangeRefused, ExchangeUnknown};
 pub use health::{Health, Readiness, SinkState, SourceState};
 pub use metrics::{AbsorbedTotals, BuildInfo, Metrics, PartitionProgress, SinkTotals};
-pub use reload_events::{DetectionsReloaded, ReloadFailed};
+pub use reload_events::{DetectionQuarantined, DetectionsReloaded, ReloadFailed};
 pub use state_events::{MemoryGap, SnapshotDone, SnapshotFailed, StateDamaged, StateRestored};

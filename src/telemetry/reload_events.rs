@@ -63,6 +63,30 @@ impl Event for ReloadFailed<'_> {
     }
 }
 
+/// A detection harmed the others so often that it is not evaluated any more: a gap from here on.
+#[derive(Debug)]
+pub struct DetectionQuarantined<'a> {
+    pub detection: &'a str,
+    pub file: &'a str,
+    /// What went wrong the last time.
+    pub reason: &'a str,
+}
+
+impl Event for DetectionQuarantined<'_> {
+    fn emit(self, metrics: &Metrics) {
+        let DetectionQuarantined { detection, file, reason } = self;
+        metrics.series().quarantines.with_label_values(&[detection]).inc();
+        tracing::error!(
+            event = "detection_quarantined",
+            detection,
+            file,
+            reason,
+            "a detection is not evaluated any more: it panicked, or went beyond its bounds of time, rows or memory, too \
+             often; make its query cheaper, which puts it back in force, or send SIGHUP to try it again as it is"
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

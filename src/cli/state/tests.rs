@@ -59,6 +59,7 @@ fn filled() -> (tempfile::TempDir, String) {
             let lanes = [("audit/0".to_owned(), round as u64 * 100)].into();
             let snapshot = Snapshot {
                 generation: 1,
+                quarantined: [].into(),
                 positions: [("audit".to_owned(), lanes)].into(),
                 clusters: [("prod".to_owned(), clock)].into(),
                 parts: vec![part(PartKey::detection("new-user", "prod")), part(PartKey::shared("findings", None))],

@@ -9,7 +9,10 @@ use crate::telemetry::{DetectionsReloaded, MemoryGap};
 
 impl Sequencer {
     /// Another generation is there: workers evaluate by it from the next chunk on.
-    pub(super) async fn renew(&mut self, next: Generation) -> Result<(), RunError> {
+    pub(super) async fn renew(&mut self, mut next: Generation) -> Result<(), RunError> {
+        for number in self.breaker.follow(&next.set, next.forgiving) {
+            next.quarantine(number);
+        }
         let from = self.stand.replace(next.plan());
         self.coming.push_back((from, next));
         self.turn().await
@@ -30,7 +33,8 @@ impl Sequencer {
 
     fn change_over(&mut self, next: Generation) {
         let started = Instant::now();
-        let Generation { set, memory, .. } = next;
+        let Generation { set, evaluator, memory, .. } = next;
+        self.evaluator = evaluator;
         let (before, mut memory) = (std::mem::replace(&mut self.set, set), memory);
         self.generation += 1;
         let renewed = match (&mut memory, self.memory.take()) {
@@ -65,5 +69,6 @@ impl Sequencer {
         });
         announce(&self.set, &self.metrics, &self.health);
         self.health.generation(self.generation);
+        self.tell_quarantined();
     }
 }

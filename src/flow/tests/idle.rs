@@ -81,6 +81,7 @@ async fn is_told(is_current: bool, patience: Duration) -> bool {
         state: None,
         exchange: None,
         reloads: None,
+        breaker: crate::flow::breaker::BreakerOptions::default(),
         checkpoint_interval: Duration::from_millis(20),
         metrics: Metrics::new(),
         health: Health::new(),

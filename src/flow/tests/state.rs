@@ -60,13 +60,13 @@ pub(super) fn records() -> Vec<String> {
 }
 
 /// Sends records from an offset on, and then ends, or asks to stop.
-struct Part {
+pub(super) struct Part {
     script: Script,
     stops: bool,
 }
 
 impl Part {
-    fn of(records: &[String], from: usize, until: Option<usize>) -> Part {
+    pub(super) fn of(records: &[String], from: usize, until: Option<usize>) -> Part {
         let mut script = Script::of(&records[from..until.unwrap_or(records.len())], 3);
         let moved = script.chunks.iter_mut().flat_map(|chunk| &mut chunk.records);
         moved.for_each(|record| record.position.offset += from as u64);
@@ -144,6 +144,7 @@ pub(super) fn live(
         state,
         exchange: None,
         reloads: None,
+        breaker: crate::flow::breaker::BreakerOptions::default(),
         checkpoint_interval: Duration::from_millis(1),
         metrics: Metrics::new(),
         health: Health::new(),

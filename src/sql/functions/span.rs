@@ -14,7 +14,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::super::error::own_error;
+use super::super::error::bound_error;
 use super::FunctionInfo;
 use crate::clock::Instant;
 
@@ -135,10 +135,10 @@ impl ScalarUDFImpl for OfRun {
             Asked::Bounds => {
                 let Some(rows) = run.rows.checked_sub(call.number_rows) else {
                     let help = "put what its parts have in common into the join, or count instead";
-                    return Err(own_error("the query makes too many rows", Some(help)));
+                    return Err(bound_error("the query makes too many rows", Some(help)));
                 };
                 if run.until.remaining().is_zero() {
-                    return Err(own_error("the query takes too long", None));
+                    return Err(bound_error("the query takes too long", None));
                 }
                 run.rows = rows;
                 RUN.set(Some(run));

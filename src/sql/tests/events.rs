@@ -152,3 +152,21 @@ fn patterns_may_come_from_columns_row_by_row() {
         assert_eq!(found.as_boolean().iter().collect::<Vec<_>>(), expected, "{sql}");
     }
 }
+
+#[test]
+fn what_one_event_can_be_made_of_is_bounded_and_the_next_plan_has_its_own_memory() {
+    let planner = planner();
+    let groups = (0..1500).map(|n| format!("'g{n}'")).collect::<Vec<_>>().join(", ");
+    let event = row(&planner, &[("user_groups", &format!("make_array({groups})"))]);
+    let each = "(SELECT unnest(user_groups) AS g FROM audit)";
+    let joined = format!("SELECT a.g FROM {each} a JOIN {each} b ON a.g < b.g");
+    let plan = planner.plan_event(&joined).expect("plans");
+    let Shape::General { plan: general, .. } = &plan.shape else { panic!("a general plan") };
+    let error = general.matches(&event).expect_err("1,124,250 pairs");
+    // On a busy machine time is up before.
+    assert!(error.harmful && ["too many rows", "too long"].iter().any(|why| error.message.contains(why)), "{error:?}");
+    let cast = planner.plan_event("SELECT DISTINCT CAST(name AS BIGINT) AS n FROM audit").expect("plans");
+    let Shape::General { plan: general, .. } = &cast.shape else { panic!("a general plan") };
+    let error = general.matches(&row(&planner, &[("name", "'x'")])).expect_err("no number");
+    assert!(!error.harmful, "{error:?}");
+}

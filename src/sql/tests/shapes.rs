@@ -146,3 +146,37 @@ fn large_conditions_plan_or_are_refused_but_never_overflow() {
         assert!(planner.plan_predicate(&deep).is_err(), "{deep}");
     }
 }
+
+#[test]
+fn no_depth_overflows_the_stack() {
+    let planner = planner();
+    let nested = |open: &str, inner: &str, close: &str, depth: usize| {
+        format!("{}{inner}{}", open.repeat(depth), close.repeat(depth))
+    };
+    for depth in [30, 10_000] {
+        for deep in [
+            nested("(", "privileged", ")", depth),
+            nested("NOT ", "privileged", "", depth),
+            nested("NOT(", "privileged", ")", depth),
+            nested("- ", "response_code", "", depth) + " = 1",
+            nested("lower(", "name", ")", depth) + " = 'a'",
+        ] {
+            // Planned or refused, and what is planned can be run on a small stack.
+            let sql = format!("SELECT * FROM audit WHERE {deep}");
+            let (event, predicate) = (planner.plan_event(&sql), planner.plan_predicate(&deep));
+            let window = planner
+                .plan_window(&format!("SELECT user_name, count(*) AS n FROM audit WHERE {deep} GROUP BY user_name"));
+            assert!(depth < 10_000 || (event.is_err() && predicate.is_err() && window.is_err()), "{deep}");
+            let run = || {
+                if let Ok(plan) = &event {
+                    super::matches(&planner, plan, &super::nothing());
+                }
+            };
+            std::thread::scope(|scope| {
+                let small = std::thread::Builder::new().stack_size(2 << 20);
+                let ran = small.spawn_scoped(scope, run).expect("a thread").join();
+                assert!(ran.is_ok(), "{deep}");
+            });
+        }
+    }
+}

@@ -25,6 +25,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::{ArrayRef, RecordBatch};
 
@@ -55,6 +56,8 @@ pub struct Failure {
     pub detection: usize,
     /// What went wrong.
     pub message: String,
+    /// It panicked or went beyond a bound: it harms others, which a value that cannot be cast does not.
+    pub harmful: bool,
 }
 
 /// What came of a batch.
@@ -97,6 +100,9 @@ pub struct Evaluator {
     request_columns: Vec<Column>,
     actor_columns: Vec<Column>,
     recalls: Recalls,
+    /// By detection: it is not evaluated any more.
+    quarantined: Vec<AtomicBool>,
+    any_quarantined: AtomicBool,
 }
 
 /// Where a detection's conjuncts send it, and what is left of them.
@@ -172,6 +178,8 @@ impl Evaluator {
             request_columns: request_columns.iter().collect(),
             actor_columns: actor_columns.iter().collect(),
             recalls: Recalls::default(),
+            quarantined: detections.iter().map(|_| AtomicBool::new(false)).collect(),
+            any_quarantined: AtomicBool::new(false),
             conditions,
             probes,
             conjuncts,
@@ -190,6 +198,19 @@ impl Evaluator {
         &self.detections
     }
 
+    /// Evaluates a detection no more; batches that are under way may still be.
+    pub fn quarantine(&self, detection: usize) {
+        if let Some(one) = self.quarantined.get(detection) {
+            one.store(true, Ordering::Relaxed);
+            self.any_quarantined.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a detection is not evaluated.
+    pub fn is_quarantined(&self, detection: usize) -> bool {
+        self.quarantined.get(detection).is_some_and(|one| one.load(Ordering::Relaxed))
+    }
+
     /// Finds the rows of a batch that detections match.
     pub fn evaluate(&self, batch: &EventBatch) -> Hits {
         let mut out = Hits::default();
@@ -198,6 +219,10 @@ impl Evaluator {
         }
         let mut recall = self.recalls.take(self.conditions.len());
         let mut alive = self.possible(batch, &mut recall);
+        if self.any_quarantined.load(Ordering::Relaxed) {
+            let quarantined = self.probes.iter().zip(&mut alive).filter(|((one, _), _)| self.is_quarantined(*one));
+            quarantined.for_each(|(_, rows)| rows.clear());
+        }
         for tier in [Tier::Event, Tier::Body, Tier::Object] {
             self.round(tier, batch, &recall.distrusted, &mut alive, &mut out.failures);
         }
@@ -258,10 +283,11 @@ impl Evaluator {
             let mut members = Bits::none(table.len());
             alive[probe].iter().for_each(|row| members.insert(places[*row as usize] as usize));
             let matched = catch_unwind(AssertUnwindSafe(|| self.matched(&conditions, &members, &mut answers)));
+            let harmful = matched.is_err();
             let left = matched.unwrap_or_else(|panic| Err(panic_text(&panic))).unwrap_or_else(|message| {
                 let detection = self.probes[probe].0;
                 if !failures.iter().any(|failure| failure.detection == detection) {
-                    failures.push(Failure { detection, message });
+                    failures.push(Failure { detection, message, harmful });
                 }
                 self.one_by_one(&conditions, &members, &table)
             });
@@ -310,7 +336,7 @@ impl Evaluator {
         let mut matches = Vec::with_capacity(hits.len());
         let mut failures = Vec::new();
         let mut whole: HashMap<(usize, usize), Option<Outputs>> = HashMap::new();
-        for hit in hits {
+        for hit in hits.iter().filter(|hit| !self.is_quarantined(hit.detection)) {
             let row = row_of(hit.row);
             let outputs = whole.entry((hit.detection, hit.step)).or_insert_with(|| self.outputs(hit, rows));
             if let Some(outputs) = outputs {
@@ -320,12 +346,12 @@ impl Evaluator {
             }
             let single = rows.slice(row, 1);
             let settled = catch_unwind(AssertUnwindSafe(|| self.computed(hit, &single)));
-            match settled.unwrap_or_else(|panic| Err(panic_text(&panic))) {
+            match settled.unwrap_or_else(|panic| Err((panic_text(&panic), true))) {
                 Ok(Some(computed)) => {
                     matches.push(Match { detection: hit.detection, step: hit.step, row, computed });
                 }
                 Ok(None) => {}
-                Err(message) => failures.push(Failure { detection: hit.detection, message }),
+                Err((message, harmful)) => failures.push(Failure { detection: hit.detection, message, harmful }),
             }
         }
         (matches, failures)
@@ -350,7 +376,7 @@ impl Evaluator {
     }
 
     /// The computed outputs for one event; `None` where its query gives no row.
-    fn computed(&self, hit: &Hit, event: &RecordBatch) -> Result<Option<Computed>, String> {
+    fn computed(&self, hit: &Hit, event: &RecordBatch) -> Result<Option<Computed>, (String, bool)> {
         let detection = &self.detections[hit.detection];
         let plan = detection.probes().nth(hit.step).unwrap_or(&detection.plan);
         match &plan.shape {
@@ -358,13 +384,15 @@ impl Evaluator {
                 let mut computed = Vec::with_capacity(plan.computed.len());
                 for (name, expr) in &plan.computed {
                     let value = expr.evaluate(event).and_then(|value| value.into_array(1));
-                    let value = value.map_err(|error| format!("output {name}: {error}"))?;
+                    let value = value.map_err(|error| (format!("output {name}: {error}"), false))?;
                     computed.push((Arc::clone(name), cell(&value, 0)));
                 }
                 Ok(Some(computed))
             }
             Shape::General { plan, .. } => {
-                let Some(found) = plan.matches(event).map_err(|error| error.message)? else { return Ok(None) };
+                let Some(found) = plan.matches(event).map_err(|error| (error.message, error.harmful))? else {
+                    return Ok(None);
+                };
                 let schema = found.schema();
                 let outputs = schema.fields().iter().zip(found.columns());
                 let own = outputs.filter(|(field, _)| Column::by_name(field.name()).is_none());

@@ -26,7 +26,7 @@ mod fixture;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +81,11 @@ pub trait Recall: std::fmt::Debug + Send {
     /// What went wrong since it was last asked, for people: each is a gap in what the detection saw.
     fn failures(&mut self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// How many evaluations went beyond a bound of time, rows or memory, or panicked, since it was last asked.
+    fn harm(&mut self) -> u32 {
+        0
     }
 
     /// How much it holds now.
@@ -334,6 +339,21 @@ impl Memory {
         self.timelines.values_mut().flat_map(Timeline::failures).collect()
     }
 
+    /// How often evaluations of a detection harmed the others since somebody last asked, by its index.
+    pub fn harm(&mut self) -> BTreeMap<usize, u32> {
+        let mut harm = BTreeMap::new();
+        for (detection, more) in self.timelines.values_mut().flat_map(Timeline::harm) {
+            *harm.entry(detection).or_default() += more;
+        }
+        harm
+    }
+
+    /// Lets go of all that a detection remembers, and shows it nothing any more.
+    pub fn quarantine(&mut self, detection: usize) {
+        self.kinds.quarantined.insert(detection);
+        self.timelines.values_mut().for_each(|timeline| timeline.forget(detection));
+    }
+
     /// How much each detection remembers, over all clusters; by its index.
     pub fn sizes(&self) -> BTreeMap<usize, Size> {
         let mut sizes: BTreeMap<usize, Size> = BTreeMap::new();
@@ -466,6 +486,8 @@ pub fn heard<'a>(rows: impl Iterator<Item = (LaneId, &'a str, i64, Option<i64>)>
 #[derive(Debug)]
 struct Kinds {
     detections: Vec<Arc<Detection>>,
+    /// Detections that remember nothing any more, by index.
+    quarantined: BTreeSet<usize>,
     /// By index of the detection: what its windows have in common.
     windows: BTreeMap<usize, Arc<WindowRule>>,
 }
@@ -479,7 +501,7 @@ impl Kinds {
             let rule = WindowRule::new(index, Arc::clone(plan), spec, &entity, suppress_us(detection), shown);
             windows.insert(index, Arc::new(rule.expect("the loader has checked the window and its entity")));
         }
-        Kinds { detections: detections.to_vec(), windows }
+        Kinds { detections: detections.to_vec(), quarantined: BTreeSet::new(), windows }
     }
 }
 
@@ -495,7 +517,7 @@ impl Kinds {
 
 impl Memories for Kinds {
     fn make(&self, index: usize, cluster_id: &Arc<str>, born_us: i64) -> Option<Box<dyn Recall>> {
-        let detection = self.detections.get(index)?;
+        let detection = self.detections.get(index).filter(|_| !self.quarantined.contains(&index))?;
         let cluster_id = Arc::clone(cluster_id);
         Some(match detection.memory.as_ref()? {
             Kind::FirstSeen(spec) => Box::new(FirstSeen::new(spec, index, cluster_id, born_us)),

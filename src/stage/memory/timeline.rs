@@ -129,6 +129,11 @@ impl Timeline {
         each.flat_map(|(detection, recall)| recall.failures().into_iter().map(|what| (*detection, what))).collect()
     }
 
+    /// How often evaluations of detections harmed others since somebody last asked.
+    pub fn harm(&mut self) -> impl Iterator<Item = (usize, u32)> {
+        self.recalls.iter_mut().map(|(detection, recall)| (*detection, recall.harm())).filter(|(_, harm)| *harm > 0)
+    }
+
     /// Notes that a lane has come to an event time; `now_us` is the clock of whoever runs this.
     pub fn heard(&mut self, lane: LaneKey, event_us: i64, now_us: i64) {
         self.heard_at.insert(lane, now_us);

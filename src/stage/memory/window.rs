@@ -27,6 +27,7 @@ mod saved;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ use self::ring::{Chunk, Ring};
 use super::{Bound, Entry, Field, Recall, Size};
 use crate::detection::WindowSpec;
 use crate::model::{Column, ColumnSet, Finding, cell, time_text};
-use crate::sql::{Span, WindowPlan};
+use crate::sql::{Span, SqlError, WindowPlan};
 
 /// Most rows that are held for one detection in one cluster.
 const ROWS_MAX: u64 = 1_000_000;
@@ -136,6 +137,8 @@ pub struct Window {
     tried: BTreeMap<u64, Option<u64>>,
     shed: u64,
     failures: Vec<String>,
+    /// How many evaluations went beyond a bound or panicked since somebody asked.
+    harm: Cell<u32>,
 }
 
 impl Window {
@@ -143,8 +146,8 @@ impl Window {
     pub fn new(rule: Arc<WindowRule>, cluster_id: Arc<str>) -> Window {
         let groups = rule.plan.groups.as_ref().map(|groups| (groups.by.as_slice(), groups.at_least));
         let ring = Ring::new(rule.columns, groups);
-        let (edges, tried) = (Edges::default(), BTreeMap::new());
-        Window { rule, cluster_id, ring, edges, done_us: None, told: 0, tried, shed: 0, failures: Vec::new() }
+        let (edges, tried, harm) = (Edges::default(), BTreeMap::new(), Cell::new(0));
+        Window { rule, cluster_id, ring, edges, done_us: None, told: 0, tried, shed: 0, failures: Vec::new(), harm }
     }
 
     fn fail(&mut self, what: String) {
@@ -189,21 +192,21 @@ impl Window {
     }
 
     fn answer(&mut self, span: Span) -> Result<Option<RecordBatch>, String> {
-        let plan = Arc::clone(&self.rule.plan);
+        let (plan, harm) = (Arc::clone(&self.rule.plan), &self.harm);
         let answer = match self.rule.evaluator {
             Evaluator::Ring => match self.ring.batches(span) {
                 batches if batches.is_empty() => Ok(None),
                 batches => plan.run(&batches, span),
             },
             Evaluator::Panes => {
-                let state = |rows: &[RecordBatch]| plan.state(rows, span).map_err(|error| error.to_string());
+                let state = |rows: &[RecordBatch]| plan.state(rows, span).map_err(|error| told(harm, &error));
                 match self.ring.states(span, state)? {
                     states if states.is_empty() => Ok(None),
                     states => plan.finish(&states, span),
                 }
             }
         };
-        bounded(answer.map_err(|error| error.to_string())?)
+        bounded(answer.map_err(|error| told(harm, &error))?)
     }
 
     /// Asks about the group of the newest row before its pane is over: what is true now stays so up to the hop.
@@ -221,7 +224,8 @@ impl Window {
             return self.fail(error);
         }
         let span = self.rule.span(end_us);
-        let answer = self.rule.plan.run(&self.ring.of_group(span, group), span).map_err(|error| error.to_string());
+        let answer =
+            self.rule.plan.run(&self.ring.of_group(span, group), span).map_err(|error| told(&self.harm, &error));
         match answer.and_then(bounded) {
             Ok(Some(answer)) => {
                 self.tried.insert(group, None);
@@ -297,6 +301,11 @@ impl Window {
     }
 }
 
+fn told(harm: &Cell<u32>, error: &SqlError) -> String {
+    harm.set(harm.get() + u32::from(error.harmful));
+    error.to_string()
+}
+
 fn bounded(answer: Option<RecordBatch>) -> Result<Option<RecordBatch>, String> {
     match answer {
         Some(answer) if answer.num_rows() > ANSWER_MAX => {
@@ -360,6 +369,10 @@ impl Recall for Window {
 
     fn failures(&mut self) -> Vec<String> {
         std::mem::take(&mut self.failures)
+    }
+
+    fn harm(&mut self) -> u32 {
+        self.harm.take()
     }
 
     fn size(&self) -> Size {

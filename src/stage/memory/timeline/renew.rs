@@ -56,6 +56,14 @@ impl Timeline {
         }
     }
 
+    /// Lets go of what waits for a detection and of what it remembers.
+    pub fn forget(&mut self, detection: usize) {
+        self.held.values_mut().for_each(|held| held.matches.retain(|found| found.detection != detection));
+        self.held.retain(|_, held| !held.matches.is_empty());
+        self.recalls.remove(&detection);
+        self.sleep(detection, None);
+    }
+
     /// The cluster's key.
     pub fn cluster_id(&self) -> &std::sync::Arc<str> {
         &self.cluster_id

@@ -598,6 +598,7 @@ fn a_hop_that_fails_is_told_and_the_next_goes_on() {
     );
     assert_eq!(out.len(), 1);
     assert_eq!(window.failures(), Vec::<String>::new(), "each is told once");
+    assert_eq!(window.harm(), 0, "what an event can do by its values is no harm");
 }
 
 #[test]
@@ -615,6 +616,7 @@ fn a_join_of_everything_with_everything_is_cut_off() {
         matches!(failures.as_slice(), [told] if told.contains("a join without an equality would compare 1001000000 pairs")),
         "{failures:?}"
     );
+    assert_eq!((window.harm(), window.harm()), (1, 0), "each is told once");
 }
 
 #[test]
