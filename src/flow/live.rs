@@ -403,7 +403,8 @@ impl Sequencer {
                 (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
                 (lane, written, covered) = share_written(&mut self.shared) => self.settle_share(lane, &written, covered)?,
                 _ = tides.tick(), if self.shared.is_some() => self.tide(outcomes.is_empty()).await?,
-                next = next_set(&mut reloads) => self.renew(next).await?,
+                // Rare, and large: it need not make every other wait larger.
+                next = next_set(&mut reloads) => Box::pin(self.renew(next)).await?,
                 // Before the outcomes, which under load are always there.
                 _ = ticks.tick() => {
                     self.pass_time(outcomes.is_empty()).await?;
@@ -437,7 +438,7 @@ impl Sequencer {
         while let Some(next) = self.held.remove(&self.done) {
             self.take(next).await?;
             self.done += 1;
-            self.turn().await?;
+            Box::pin(self.turn()).await?;
         }
         self.answer().await
     }
@@ -446,7 +447,7 @@ impl Sequencer {
         let Numbered { source, mut outcome, .. } = numbered;
         self.harm_of(&outcome);
         if self.shared.is_some() {
-            return self.take_shared(source, outcome).await;
+            return Box::pin(self.take_shared(source, outcome)).await;
         }
         self.count(source, &outcome);
         if let Some(keeping) = &mut self.keeping {

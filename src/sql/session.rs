@@ -21,6 +21,7 @@ use datafusion::logical_expr::ScalarUDF;
 use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::error::{Place, SqlError, fragment};
@@ -35,6 +36,8 @@ const STACK_BYTES: usize = 64 << 20;
 pub(super) const TEXT_BYTES_MAX: usize = 64 << 10;
 /// Most words and signs in a SQL text: the optimiser takes time in the square of the length of a chain of conditions.
 pub(super) const TOKENS_MAX: usize = 2048;
+/// Most function calls within each other's arguments: the parser reads each call twice, so that every one doubles its time.
+const CALLS_NESTED_MAX: usize = 12;
 /// Memory of one execution of a prepared plan.
 const MEMORY_BYTES: usize = 64 << 20;
 /// Memory of the executions of one window's query.
@@ -240,7 +243,34 @@ pub(super) fn check_size(sql: &str) -> Result<(), SqlError> {
         let message = format!("the SQL text has {words} words and signs; at most {TOKENS_MAX} are allowed");
         return Err(SqlError::new(message).help("keep long lists of values in `detections/lists`"));
     }
+    if calls_nested(tokens.iter().map(|token| &token.token)) > CALLS_NESTED_MAX {
+        let message = format!("function calls are nested more than {CALLS_NESTED_MAX} deep");
+        return Err(SqlError::new(message).help("compute the inner part in a subquery or a WITH, and use its column"));
+    }
     Ok(())
+}
+
+/// How deep function calls stand within each other's arguments.
+fn calls_nested<'t>(tokens: impl Iterator<Item = &'t Token>) -> usize {
+    use Keyword::{AND, AS, BY, ELSE, EXISTS, FROM, HAVING, IN, NOT, ON, OR, OVER, SELECT, THEN, WHEN, WHERE};
+    let no_call = [AND, AS, BY, ELSE, EXISTS, FROM, HAVING, IN, NOT, ON, OR, OVER, SELECT, THEN, WHEN, WHERE];
+    let mut open: Vec<bool> = Vec::new();
+    let (mut depth, mut deepest) = (0, 0);
+    let mut after_name = false;
+    for token in tokens {
+        match token {
+            Token::Whitespace(_) => continue,
+            Token::LParen => {
+                open.push(after_name);
+                depth += usize::from(after_name);
+                deepest = deepest.max(depth);
+            }
+            Token::RParen => depth -= usize::from(open.pop().unwrap_or(false)),
+            _ => {}
+        }
+        after_name = matches!(token, Token::Word(word) if !no_call.contains(&word.keyword));
+    }
+    deepest
 }
 
 /// Runs the work on a thread whose stack holds whatever [`check_size`] lets pass.
