@@ -10,6 +10,7 @@
 //! beyond: sinks, then the snapshot, then the sources. Snapshots are rarer than checkpoints and are written beside the
 //! run; whoever asks for a checkpoint, and the end of a run, wait for one.
 
+mod ends;
 mod quarantine;
 mod shared;
 mod turn;
@@ -20,8 +21,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use self::ends::Ends;
 pub use self::shared::Sharing;
 use self::shared::{Shared, share_written};
+use self::turn::next_set;
 use super::breaker::{Breaker, BreakerOptions};
 use super::exchange::{Exchange, TIDE_EVERY};
 use super::keeping::{self, Covered, Keeping};
@@ -775,17 +778,6 @@ impl Sequencer {
     }
 }
 
-/// The set of detections that is to follow; never ends where none will.
-async fn next_set(reloads: &mut Option<mpsc::Receiver<Generation>>) -> Generation {
-    match reloads {
-        Some(waiting) => match waiting.recv().await {
-            Some(next) => next,
-            None => std::future::pending().await,
-        },
-        None => std::future::pending().await,
-    }
-}
-
 /// What becomes of the snapshot that is being written; never ends where there is none.
 async fn written(keeping: &mut Option<Keeping>) -> (keeping::Written, Covered) {
     match keeping {
@@ -801,35 +793,3 @@ fn event_times_us(matched: &MatchedRows) -> impl Iterator<Item = Option<i64>> + 
         matched.rows.column(Column::EventTime as usize).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
     (0..times.len()).map(|row| times.is_valid(row).then(|| times.value(row)))
 }
-
-/// The ends of all sources, as they come.
-struct Ends {
-    waiting: Vec<(usize, oneshot::Receiver<Result<(), SourceError>>)>,
-}
-
-impl Ends {
-    fn new(ended: Vec<oneshot::Receiver<Result<(), SourceError>>>) -> Ends {
-        Ends { waiting: ended.into_iter().enumerate().collect() }
-    }
-
-    fn all(&self) -> bool {
-        self.waiting.is_empty()
-    }
-
-    /// The next source that ends. Safe to drop while waiting.
-    async fn next(&mut self) -> (usize, Result<(), SourceError>) {
-        let (place, result) = std::future::poll_fn(|context| {
-            for (place, (_, wait)) in self.waiting.iter_mut().enumerate() {
-                if let std::task::Poll::Ready(result) = std::pin::Pin::new(wait).poll(context) {
-                    return std::task::Poll::Ready((place, result));
-                }
-            }
-            std::task::Poll::Pending
-        })
-        .await;
-        let (source, _) = self.waiting.remove(place);
-        (source, result.unwrap_or_else(|_| Err(SourceError::external("the source's thread is gone"))))
-    }
-}
-
-use std::future::Future as _;

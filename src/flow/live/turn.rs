@@ -1,5 +1,7 @@
 //! The turn from one set of detections to the next, between two chunks.
 
+use tokio::sync::mpsc;
+
 use super::{RunError, Sequencer};
 use crate::clock::{self, Instant};
 use crate::flow::reload::{Generation, announce};
@@ -70,5 +72,16 @@ impl Sequencer {
         announce(&self.set, &self.metrics, &self.health);
         self.health.generation(self.generation);
         self.tell_quarantined();
+    }
+}
+
+/// The set of detections that is to follow; never ends where none will.
+pub(super) async fn next_set(reloads: &mut Option<mpsc::Receiver<Generation>>) -> Generation {
+    match reloads {
+        Some(waiting) => match waiting.recv().await {
+            Some(next) => next,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
