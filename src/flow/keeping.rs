@@ -282,3 +282,11 @@ fn parts_of(name: &str, cluster: ClusterImage) -> Vec<Part> {
     });
     std::iter::once(waiting).chain(memories).collect()
 }
+
+/// What becomes of the snapshot that is being written; never ends where there is none.
+pub async fn written(keeping: &mut Option<Keeping>) -> (Written, Covered) {
+    match keeping {
+        Some(keeping) => keeping.written().await,
+        None => std::future::pending().await,
+    }
+}

@@ -403,7 +403,7 @@ impl Sequencer {
                         }
                     }
                 },
-                (written, covered) = written(&mut self.keeping) => self.settle(written, covered)?,
+                (written, covered) = keeping::written(&mut self.keeping) => self.settle(written, covered)?,
                 (lane, written, covered) = share_written(&mut self.shared) => self.settle_share(lane, &written, covered)?,
                 _ = tides.tick(), if self.shared.is_some() => self.tide(outcomes.is_empty()).await?,
                 // Rare, and large: it need not make every other wait larger.
@@ -501,10 +501,19 @@ impl Sequencer {
     }
 
     async fn tell(&mut self, findings: &[Finding]) -> Result<Vec<Alert>, RunError> {
+        self.tell_by(findings, |run, finding| run.stage.remember(finding)).await
+    }
+
+    /// Counts and delivers what findings become; `remember` makes alerts of one.
+    async fn tell_by(
+        &mut self,
+        findings: &[Finding],
+        mut remember: impl FnMut(&mut Sequencer, &Finding) -> Vec<Alert>,
+    ) -> Result<Vec<Alert>, RunError> {
         let mut all = Vec::new();
         for finding in findings {
             self.count_finding(finding);
-            let alerts = self.stage.remember(finding);
+            let alerts = remember(self, finding);
             self.deliver(&alerts).await?;
             all.extend(alerts);
         }
@@ -617,7 +626,7 @@ impl Sequencer {
 
     async fn keep(&mut self, whole: bool) -> Result<(), RunError> {
         if whole && self.keeping.as_ref().is_some_and(Keeping::is_writing) {
-            let (written, covered) = written(&mut self.keeping).await;
+            let (written, covered) = keeping::written(&mut self.keeping).await;
             self.settle(written, covered)?;
         }
         let Some(keeping) = &mut self.keeping else { return Ok(()) };
@@ -631,7 +640,7 @@ impl Sequencer {
         let quarantined = self.breaker.quarantined().clone();
         keeping.begin((self.memory.as_ref(), &self.stage), &self.committers, covered, quarantined);
         if whole {
-            let (written, covered) = written(&mut self.keeping).await;
+            let (written, covered) = keeping::written(&mut self.keeping).await;
             self.settle(written, covered)?;
         }
         Ok(())
@@ -775,14 +784,6 @@ impl Sequencer {
                 tracing::warn!(lost, "a further sink did not take all alerts in time");
             }
         }
-    }
-}
-
-/// What becomes of the snapshot that is being written; never ends where there is none.
-async fn written(keeping: &mut Option<Keeping>) -> (keeping::Written, Covered) {
-    match keeping {
-        Some(keeping) => keeping.written().await,
-        None => std::future::pending().await,
     }
 }
 

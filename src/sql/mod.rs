@@ -34,7 +34,7 @@ pub use general::GeneralPlan;
 pub use lineage::Groups;
 pub use lists::Lists;
 pub use plan::{Conjunct, EventPlan, Planner, Predicate, Shape};
-pub use program::{Bound, Program};
+pub use program::{Bound, Program, comparison};
 pub use spelling::canonical_text;
 pub use window::WindowPlan;
 

@@ -13,7 +13,7 @@ use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    BinaryExpr, ColumnarValue, Expr, Operator, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use regex::Regex;
 
@@ -87,6 +87,21 @@ pub(super) fn compile(pattern: &str) -> std::result::Result<Regex, regex::Error>
     Ok(regex)
 }
 
+/// The pattern of `text ~ 'constant'` and its kin, and whether it must not match; none of any other expression.
+pub(super) fn constant(binary: &BinaryExpr) -> Option<std::result::Result<(Regex, bool), regex::Error>> {
+    let (ignore_case, negated) = match binary.op {
+        Operator::RegexMatch => (false, false),
+        Operator::RegexIMatch => (true, false),
+        Operator::RegexNotMatch => (false, true),
+        Operator::RegexNotIMatch => (true, true),
+        _ => return None,
+    };
+    let Expr::Literal(literal, _) = binary.right.as_ref() else { return None };
+    let pattern = literal.try_as_str().flatten()?;
+    let pattern = if ignore_case { format!("(?i){pattern}") } else { pattern.to_owned() };
+    Some(compile(&pattern).map(|regex| (regex, negated)))
+}
+
 /// The expression with its constant patterns compiled.
 ///
 /// # Errors
@@ -94,17 +109,8 @@ pub(super) fn compile(pattern: &str) -> std::result::Result<Regex, regex::Error>
 pub(super) fn compiled(expr: Expr) -> Result<Expr> {
     let rewritten = expr.transform_up(|expr| {
         let Expr::BinaryExpr(binary) = &expr else { return Ok(Transformed::no(expr)) };
-        let (ignore_case, negated) = match binary.op {
-            Operator::RegexMatch => (false, false),
-            Operator::RegexIMatch => (true, false),
-            Operator::RegexNotMatch => (false, true),
-            Operator::RegexNotIMatch => (true, true),
-            _ => return Ok(Transformed::no(expr)),
-        };
-        let Expr::Literal(literal, _) = binary.right.as_ref() else { return Ok(Transformed::no(expr)) };
-        let Some(pattern) = literal.try_as_str().flatten() else { return Ok(Transformed::no(expr)) };
-        let pattern = if ignore_case { format!("(?i){pattern}") } else { pattern.to_owned() };
-        let regex = compile(&pattern).map_err(|error| DataFusionError::Plan(error.to_string()))?;
+        let Some(pattern) = constant(binary) else { return Ok(Transformed::no(expr)) };
+        let (regex, negated) = pattern.map_err(|error| DataFusionError::Plan(error.to_string()))?;
         let function = Pattern { regex, signature: Signature::any(1, Volatility::Immutable) };
         let call = ScalarUDF::from(function).call(vec![binary.left.as_ref().clone()]);
         Ok(Transformed::yes(if negated { Expr::Not(Box::new(call)) } else { call }))

@@ -5,6 +5,7 @@
 //! snapshot of their share. So nothing is ever only in the memory of one process.
 
 use std::collections::BTreeMap;
+use std::future::Future as _;
 use std::sync::Arc;
 
 use super::{LiveSource, RunError, Sequencer};
@@ -160,14 +161,7 @@ impl Sequencer {
     }
 
     async fn tell_of_share(&mut self, share: &mut Share, findings: &[Finding]) -> Result<Vec<Alert>, RunError> {
-        let mut all = Vec::new();
-        for finding in findings {
-            self.count_finding(finding);
-            let alerts = share.stage.remember(finding);
-            self.deliver(&alerts).await?;
-            all.extend(alerts);
-        }
-        Ok(all)
+        self.tell_by(findings, |_, finding| share.stage.remember(finding)).await
     }
 
     /// Tells the others how far we are. `is_idle`: nothing waits to be taken in.
@@ -299,5 +293,3 @@ fn add_alerts(sum: &mut AlertCounts, more: &AlertCounts) {
     sum.evicted += more.evicted;
     sum.open += more.open;
 }
-
-use std::future::Future as _;

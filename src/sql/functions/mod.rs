@@ -36,7 +36,7 @@ pub(super) use arguments::{list_texts, type_name};
 pub(super) use container::{Wanted, any_container};
 pub(super) use image::Repository;
 pub(super) use matcher::{Covers, Equal, ILike, Like, Matcher, Networks, Within};
-pub(super) use net::Public;
+pub(super) use net::is_public_ip;
 pub(super) use rbac::RuleTest;
 
 use arguments::{Arguments, Param, coerce};

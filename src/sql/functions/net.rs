@@ -45,17 +45,9 @@ impl Kernel for CidrContains {
     }
 }
 
-/// The address belongs to one host on the internet. Has no patterns.
-pub(in crate::sql) struct Public;
-
-impl Matcher for Public {
-    fn build(_patterns: &[&str]) -> Self {
-        Public
-    }
-
-    fn test(&self, text: &str) -> Option<bool> {
-        parse_ip(text).map(is_public)
-    }
+/// Whether the address belongs to one host on the internet; `None` where it is none.
+pub(in crate::sql) fn is_public_ip(text: &str) -> Option<bool> {
+    parse_ip(text).map(is_public)
 }
 
 /// `is_public_ip(ip)`.
@@ -69,7 +61,7 @@ impl Kernel for IsPublicIp {
 
     fn evaluate(&self, arguments: &Arguments<'_>) -> Result<ArrayRef> {
         let addresses = arguments.text(0)?;
-        let answers: BooleanArray = (0..arguments.rows()).map(|row| Public.test(addresses.value(row)?)).collect();
+        let answers: BooleanArray = (0..arguments.rows()).map(|row| is_public_ip(addresses.value(row)?)).collect();
         Ok(Arc::new(answers))
     }
 }

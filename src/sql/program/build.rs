@@ -1,18 +1,20 @@
 //! Expressions to programs. What gives nothing here is left to DataFusion.
 
+use std::cmp::Ordering;
+
 use datafusion::arrow::datatypes::DataType;
 use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::{Case, Expr, Like, Operator};
 use datafusion::scalar::ScalarValue;
 
 use super::json::Step;
-use super::nodes::{Anything, Comparison, Exactly, Fits, Matched, Number, Ordered, Test, Text, Truth};
+use super::nodes::{Anything, Holds, Number, Test, Text, Truth};
 use super::slots::Slot;
 use crate::model::{Column, Kind};
 use crate::sql::functions::{
     self, Covers, Equal, ILike, Matcher, Networks, Repository, RuleTest, Wanted, Within, list_texts,
 };
-use crate::sql::pattern::compile;
+use crate::sql::pattern::{self, compile};
 
 /// Collects the columns of a program while it is made.
 #[derive(Debug, Default)]
@@ -72,21 +74,29 @@ fn patterns(arguments: &[Expr]) -> Option<Patterns> {
 fn test<M: Matcher>(arguments: &[Expr]) -> Option<Test> {
     let all = patterns(arguments)?;
     let texts: Vec<&str> = all.texts.iter().map(String::as_str).collect();
-    Some(Test { fits: Box::new(M::build(&texts)), unknown: all.unknown })
+    let matcher = M::build(&texts);
+    Some(Test { fits: Box::new(move |text| matcher.test(text)), unknown: all.unknown })
 }
 
-fn known(fits: impl Fits + 'static) -> Test {
+fn known(fits: impl Fn(&str) -> Option<bool> + Send + Sync + 'static) -> Test {
     Test { fits: Box::new(fits), unknown: false }
 }
 
-fn comparison(op: Operator) -> Option<Comparison> {
+/// Equal to a text.
+fn exactly(wanted: &str) -> Test {
+    let wanted = wanted.to_owned();
+    known(move |text| Some(text == wanted))
+}
+
+/// What a comparison asks of the order of its sides.
+pub fn comparison(op: Operator) -> Option<Holds> {
     Some(match op {
-        Operator::Eq => Comparison::Equal,
-        Operator::NotEq => Comparison::NotEqual,
-        Operator::Lt => Comparison::Less,
-        Operator::LtEq => Comparison::LessOrEqual,
-        Operator::Gt => Comparison::Greater,
-        Operator::GtEq => Comparison::GreaterOrEqual,
+        Operator::Eq => Ordering::is_eq,
+        Operator::NotEq => Ordering::is_ne,
+        Operator::Lt => Ordering::is_lt,
+        Operator::LtEq => Ordering::is_le,
+        Operator::Gt => Ordering::is_gt,
+        Operator::GtEq => Ordering::is_ge,
         _ => return None,
     })
 }
@@ -149,11 +159,16 @@ impl Builder {
                     self.chain(expr, binary.op, &mut parts)?;
                     if binary.op == Operator::And { Truth::All(parts) } else { Truth::Any(parts) }
                 }
-                Operator::RegexMatch => self.pattern(&binary.left, "", &binary.right, false)?,
-                Operator::RegexIMatch => self.pattern(&binary.left, "(?i)", &binary.right, false)?,
-                Operator::RegexNotMatch => self.pattern(&binary.left, "", &binary.right, true)?,
-                Operator::RegexNotIMatch => self.pattern(&binary.left, "(?i)", &binary.right, true)?,
-                op => self.compared(&binary.left, comparison(op)?, &binary.right)?,
+                op => match pattern::constant(binary) {
+                    Some(pattern) => {
+                        let (regex, negated) = pattern.ok()?;
+                        not(
+                            Truth::Text(self.text(&binary.left)?, known(move |text| Some(regex.is_match(text)))),
+                            negated,
+                        )
+                    }
+                    None => self.compared(&binary.left, op, &binary.right)?,
+                },
             },
             Expr::InList(list) => self.listed(list)?,
             Expr::Like(like) => self.like(like)?,
@@ -175,23 +190,22 @@ impl Builder {
         }
     }
 
-    fn pattern(&mut self, text: &Expr, flags: &str, pattern: &Expr, negated: bool) -> Option<Truth> {
-        let regex = compile(&format!("{flags}{}", constant(pattern)?)).ok()?;
-        Some(not(Truth::Text(self.text(text)?, known(Matched(regex))), negated))
-    }
-
-    fn compared(&mut self, left: &Expr, comparison: Comparison, right: &Expr) -> Option<Truth> {
+    fn compared(&mut self, left: &Expr, op: Operator, right: &Expr) -> Option<Truth> {
+        let holds = comparison(op)?;
         if let (Some(text), Some(value)) = (self.text(left), constant(right)) {
-            return Some(match comparison {
-                Comparison::Equal => Truth::Text(text, known(Exactly(value.to_owned()))),
-                Comparison::NotEqual => not(Truth::Text(text, known(Exactly(value.to_owned()))), true),
-                other => Truth::Text(text, known(Ordered(value.to_owned(), other))),
+            // Equality need not find out which one is less.
+            return Some(match op {
+                Operator::Eq | Operator::NotEq => not(Truth::Text(text, exactly(value)), op == Operator::NotEq),
+                _ => {
+                    let value = value.to_owned();
+                    Truth::Text(text, known(move |text| Some(holds(text.cmp(value.as_str())))))
+                }
             });
         }
         if let (Some(left), Some(right)) = (self.text(left), self.text(right)) {
-            return Some(Truth::Texts(left, comparison, right));
+            return Some(Truth::Texts(left, holds, right));
         }
-        Some(Truth::Number(self.number(left)?, comparison, self.number(right)?))
+        Some(Truth::Number(self.number(left)?, holds, self.number(right)?))
     }
 
     fn listed(&mut self, list: &InList) -> Option<Truth> {
@@ -206,11 +220,9 @@ impl Builder {
         if like.escape_char.is_some_and(|escape| escape != '\\') {
             return None;
         }
-        let pattern = [constant(&like.pattern)?];
-        let test = match like.case_insensitive {
-            true => known(ILike::build(&pattern)),
-            false => known(functions::Like::build(&pattern)),
-        };
+        constant(&like.pattern)?;
+        let pattern = std::slice::from_ref(like.pattern.as_ref());
+        let test = if like.case_insensitive { test::<ILike>(pattern)? } else { test::<functions::Like>(pattern)? };
         Some(not(Truth::Text(self.text(&like.expr)?, test), like.negated))
     }
 
@@ -241,10 +253,13 @@ impl Builder {
             "any_path_covers" => Truth::Some(self.slot(subject, list)?, test::<Covers>(rest)?),
             "any_image_repository" => Truth::Some(self.slot(subject, list)?, test::<Repository>(rest)?),
             "ip_in" => Truth::Text(self.text(subject)?, test::<Networks>(rest)?),
-            "is_public_ip" => Truth::Text(self.text(subject)?, known(functions::Public)),
-            "starts_with" => Truth::Text(self.text(subject)?, known(functions::Like::build(&[&prefix(rest)?]))),
+            "is_public_ip" => Truth::Text(self.text(subject)?, known(functions::is_public_ip)),
+            "starts_with" => {
+                let prefix = constant(rest.first()?)?.to_owned();
+                Truth::Text(self.text(subject)?, known(move |text| Some(text.starts_with(&prefix))))
+            }
             "array_has" => match self.slot(subject, list) {
-                Some(slot) => Truth::Some(slot, known(Exactly(constant(rest.first()?)?.to_owned()))),
+                Some(slot) => Truth::Some(slot, exactly(constant(rest.first()?)?)),
                 None => {
                     let slot = self.slot(subject, |kind| kind == Kind::IntList)?;
                     Truth::Holds(slot, vec![whole(rest.first()?)?])
@@ -366,11 +381,4 @@ fn path(steps: &[Expr]) -> Option<Vec<Step>> {
         None => Some(Step::Index(usize::try_from(whole(expr)?).ok()?)),
     };
     steps.iter().map(step).collect()
-}
-
-/// A prefix as a LIKE pattern.
-fn prefix(arguments: &[Expr]) -> Option<String> {
-    let [prefix] = arguments else { return None };
-    let escaped = constant(prefix)?.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-    Some(format!("{escaped}%"))
 }

@@ -17,6 +17,7 @@ use arrow::array::ArrayRef;
 use datafusion::logical_expr::Expr;
 
 use self::build::Builder;
+pub use self::build::comparison;
 use self::nodes::Truth;
 use self::slots::{Row, Values};
 use crate::model::Column;

@@ -10,50 +10,17 @@ use regex::Regex;
 
 use super::json::{self, Step};
 use super::slots::{Row, Slot};
-use crate::sql::functions::{Matcher, RuleTest, Wanted, any_container, list_texts};
+use crate::sql::functions::{RuleTest, Wanted, any_container, list_texts};
 
-/// A set of patterns, whatever their kind.
-pub(super) trait Fits: Send + Sync {
-    /// Whether a text fits; `None` where the text is nothing that could be tested.
-    fn fits(&self, text: &str) -> Option<bool>;
-}
+/// Whether a text fits; `None` where the text is nothing that could be tested.
+pub(super) type Fits = Box<dyn Fn(&str) -> Option<bool> + Send + Sync>;
 
-impl<M: Matcher> Fits for M {
-    fn fits(&self, text: &str) -> Option<bool> {
-        self.test(text)
-    }
-}
-
-/// Equal to one text.
-pub(super) struct Exactly(pub String);
-
-impl Fits for Exactly {
-    fn fits(&self, text: &str) -> Option<bool> {
-        Some(self.0 == text)
-    }
-}
-
-/// Matched by a regular expression.
-pub(super) struct Matched(pub Regex);
-
-impl Fits for Matched {
-    fn fits(&self, text: &str) -> Option<bool> {
-        Some(self.0.is_match(text))
-    }
-}
-
-/// Before or after a text.
-pub(super) struct Ordered(pub String, pub Comparison);
-
-impl Fits for Ordered {
-    fn fits(&self, text: &str) -> Option<bool> {
-        Some(self.1.of(text.cmp(self.0.as_str())))
-    }
-}
+/// Whether values in this order compare as an operator wants them to.
+pub type Holds = fn(Ordering) -> bool;
 
 /// A test of texts, and whether a pattern of it is null, so that "no" is unknown.
 pub(super) struct Test {
-    pub fits: Box<dyn Fits>,
+    pub fits: Fits,
     pub unknown: bool,
 }
 
@@ -69,29 +36,6 @@ impl Test {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Comparison {
-    Equal,
-    NotEqual,
-    Less,
-    LessOrEqual,
-    Greater,
-    GreaterOrEqual,
-}
-
-impl Comparison {
-    fn of(self, order: Ordering) -> bool {
-        match self {
-            Comparison::Equal => order.is_eq(),
-            Comparison::NotEqual => order.is_ne(),
-            Comparison::Less => order.is_lt(),
-            Comparison::LessOrEqual => order.is_le(),
-            Comparison::Greater => order.is_gt(),
-            Comparison::GreaterOrEqual => order.is_ge(),
-        }
-    }
-}
-
 /// True, false or (`None`) unknown.
 #[derive(Debug)]
 pub(super) enum Truth {
@@ -104,8 +48,8 @@ pub(super) enum Truth {
     Is(Box<Truth>, Option<bool>),
     IsNull(Box<Anything>),
     Text(Text, Test),
-    Texts(Text, Comparison, Text),
-    Number(Number, Comparison, Number),
+    Texts(Text, Holds, Text),
+    Number(Number, Holds, Number),
     NumberIn(Number, Vec<i64>),
     /// Some element of a list fits.
     Some(Slot, Test),
@@ -158,17 +102,17 @@ impl Truth {
             Truth::Not(inner) => inner.of(row).map(|value| !value),
             Truth::Is(inner, wanted) => Some(inner.of(row) == *wanted),
             Truth::IsNull(inner) => Some(inner.is_null(row)),
-            Truth::Text(text, test) => test.settled(test.fits.fits(&text.of(row)?)?),
-            Truth::Texts(left, comparison, right) => Some(comparison.of(left.of(row)?.cmp(&right.of(row)?))),
-            Truth::Number(left, comparison, right) => Some(comparison.of(left.of(row)?.cmp(&right.of(row)?))),
+            Truth::Text(text, test) => test.settled((test.fits)(&text.of(row)?)?),
+            Truth::Texts(left, holds, right) => Some(holds(left.of(row)?.cmp(&right.of(row)?))),
+            Truth::Number(left, holds, right) => Some(holds(left.of(row)?.cmp(&right.of(row)?))),
             Truth::NumberIn(number, values) => Some(values.contains(&number.of(row)?)),
             Truth::Some(slot, test) => {
                 let (lists, place) = row.list(*slot)?;
-                test.settled(list_texts(lists, place)?.any(|text| test.fits.fits(text) == Some(true)))
+                test.settled(list_texts(lists, place)?.any(|text| (test.fits)(text) == Some(true)))
             }
             Truth::Every(slot, test) => {
                 let (lists, place) = row.list(*slot)?;
-                test.settled(list_texts(lists, place)?.all(|text| test.fits.fits(text) == Some(true)))
+                test.settled(list_texts(lists, place)?.all(|text| (test.fits)(text) == Some(true)))
             }
             Truth::Holds(slot, values) => {
                 let (lists, place) = row.list(*slot)?;

@@ -8,6 +8,7 @@ use datafusion::logical_expr::{Expr, Operator};
 use datafusion::scalar::ScalarValue;
 
 use crate::model::{Column, ColumnSet};
+use crate::sql::comparison;
 
 /// What is known of a row.
 #[derive(Debug, Clone, Default)]
@@ -87,20 +88,13 @@ fn bit(value: bool) -> u8 {
 
 /// What a comparison of known values is; anything where they are not known, or of two types.
 fn compared(op: Operator, left: &Expr, right: &Expr, known: &Known) -> u8 {
+    let Some(holds) = comparison(op) else { return ANY };
     let (Some(left), Some(right)) = (known.value(left), known.value(right)) else { return ANY };
     if left.data_type() != right.data_type() || left.is_null() || right.is_null() {
         return ANY;
     }
     let Some(order) = left.partial_cmp(&right) else { return ANY };
-    bit(match op {
-        Operator::Eq => order.is_eq(),
-        Operator::NotEq => order.is_ne(),
-        Operator::Lt => order.is_lt(),
-        Operator::LtEq => order.is_le(),
-        Operator::Gt => order.is_gt(),
-        Operator::GtEq => order.is_ge(),
-        _ => return ANY,
-    })
+    bit(holds(order))
 }
 
 /// Whether a known value is one of a list of known ones.

@@ -25,9 +25,6 @@ pub use wire::{decode, encode_rows, encode_tide};
 
 use crate::model::KeptMatches;
 
-/// Source and lane, as people call them: ids differ from instance to instance.
-pub type LaneName = (String, String);
-
 /// Detections by number: id and, with a memory, what its memory means.
 pub type Known = [(Arc<str>, Option<String>)];
 
